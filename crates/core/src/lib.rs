@@ -1,0 +1,30 @@
+//! The words every part of Exuvia shares: what a call is, what can answer one, and how it ends.
+//!
+//! This crate does no I/O, knows no Python and depends on no other crate of the workspace. It is
+//! the place to look up what a term means:
+//!
+//! * [`target`]: [`Target`], the one trait by which front ends meet, and the [`Call`] it takes;
+//! * [`payload`]: the data of a call and how it is written down;
+//! * [`outcome`]: [`Outcome`] and [`Failure`], because errors are data;
+//! * [`signature`]: what a handler says about its parameters;
+//! * [`spec`]: the ways to name handlers on a command line or in a file;
+//! * [`overflow`]: what a full queue does, and its counters;
+//! * [`units`]: sizes and durations as people write them;
+//! * [`suggest`]: the nearest right spelling.
+#![forbid(unsafe_code)]
+
+pub mod outcome;
+pub mod overflow;
+pub mod payload;
+pub mod signature;
+pub mod spec;
+pub mod suggest;
+pub mod target;
+pub mod units;
+
+pub use outcome::{Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible};
+pub use overflow::Overflow;
+pub use payload::{Codec, Payload};
+pub use signature::{HandlerInfo, HandlerKind, Param};
+pub use spec::TargetSpec;
+pub use target::{Call, OutcomeFuture, Target, TraceContext};

@@ -1,0 +1,73 @@
+//! What a handler says about itself, as its worker reported it.
+
+use serde::{Deserialize, Serialize};
+
+/// How a handler runs in its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandlerKind {
+    /// `def`: one call at a time per worker.
+    Sync,
+    /// `async def`: up to `concurrency` calls at a time per worker.
+    Async,
+}
+
+/// One parameter of a handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Param {
+    /// Its name in Python.
+    pub name: String,
+    /// The annotation as Python prints it, or empty.
+    pub annotation: String,
+    /// Whether a call must give it.
+    pub required: bool,
+    /// The default as Python prints it, where there is one.
+    pub default: Option<String>,
+}
+
+/// A handler that can be called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerInfo {
+    /// The module as routes name it (`weather` for `examples/weather.py`).
+    pub module: String,
+    /// The attribute in the module.
+    pub name: String,
+    /// How it runs.
+    pub kind: HandlerKind,
+    /// Its parameters in order.
+    pub params: Vec<Param>,
+    /// The first paragraph of its docstring, or empty.
+    pub doc: String,
+    /// What it returns, as Python prints the annotation, or empty.
+    pub returns: String,
+}
+
+impl HandlerInfo {
+    /// `module:name`, the handler's name everywhere outside Python.
+    #[must_use]
+    pub fn target(&self) -> String {
+        format!("{}:{}", self.module, self.name)
+    }
+
+    /// The call as Python would print it: `spread(temps: DataFrame, unit: str = 'F') -> DataFrame`.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        let params = self.params.iter().map(|param| {
+            let mut text = param.name.clone();
+            if !param.annotation.is_empty() {
+                text += ": ";
+                text += &param.annotation;
+            }
+            if let Some(default) = &param.default {
+                text += if param.annotation.is_empty() { "=" } else { " = " };
+                text += default;
+            }
+            text
+        });
+        let returns = match self.returns.as_str() {
+            "" => String::new(),
+            returns => format!(" -> {returns}"),
+        };
+        format!("{}({}){returns}", self.name, params.collect::<Vec<_>>().join(", "))
+    }
+}
