@@ -8,13 +8,13 @@
 //! * [`outcome`]: [`Outcome`] and [`Failure`], because errors are data;
 //! * [`signature`]: what a handler says about its parameters;
 //! * [`spec`]: the ways to name handlers on a command line or in a file;
-//! * [`overflow`]: what a full queue does, and its counters;
+//! * [`ids`]: the names of calls and errors;
 //! * [`units`]: sizes and durations as people write them;
 //! * [`suggest`]: the nearest right spelling.
 #![forbid(unsafe_code)]
 
+pub mod ids;
 pub mod outcome;
-pub mod overflow;
 pub mod payload;
 pub mod signature;
 pub mod spec;
@@ -22,8 +22,8 @@ pub mod suggest;
 pub mod target;
 pub mod units;
 
+pub use ids::{CallId, CallIds};
 pub use outcome::{Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible};
-pub use overflow::Overflow;
 pub use payload::{Codec, Payload};
 pub use signature::{HandlerInfo, HandlerKind, Param};
 pub use spec::TargetSpec;

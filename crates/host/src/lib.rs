@@ -1,1 +1,26 @@
-//! exuvia-host
+//! Pools of workers: the Rust side that owns queues, deadlines and processes.
+//!
+//! A [`Pool`] keeps a number of worker processes alive, each the user's own `python` running our
+//! runtime, and gives calls to them. It knows neither HTTP nor the Python C API.
+//!
+//! The life of a call: [`Pool::target`] gives a [`exuvia_core::Target`]; its `call` puts a job into
+//! the queue (`state`), `dispatch` hands it to a worker, the worker's `link` writes it to the
+//! worker's socket and reads the answer, and the caller's future resolves. `warden` watches the
+//! clock meanwhile. What happens when a worker dies is in `settle`. The rules are those of
+//! `docs/protocol.md`.
+#![forbid(unsafe_code)]
+
+mod config;
+mod dispatch;
+mod launch;
+mod link;
+mod output;
+mod pool;
+mod settle;
+mod stacks;
+mod state;
+mod target;
+mod warden;
+
+pub use config::{OutputLine, OutputSink, PoolConfig, PoolStatus, StartError, Stream};
+pub use pool::Pool;

@@ -1,0 +1,149 @@
+//! A pool as its users see it.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use exuvia_core::{HandlerInfo, Target};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    config::{PoolConfig, PoolStatus, StartError},
+    link,
+    output::lock,
+    state::{Phase, Shared, Started},
+    target::HandlerTarget,
+    warden,
+};
+
+/// Worker processes behind one queue. Dropping it kills them.
+pub struct Pool {
+    shared: Arc<Shared>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// How long the last worker may take to die once it is killed.
+const BURIAL: Duration = Duration::from_secs(5);
+
+impl Pool {
+    /// Starts the workers and returns when the first is ready; the others follow. Must be called
+    /// inside a tokio runtime, on which the pool then lives.
+    ///
+    /// # Errors
+    /// The first worker to get so far said that a handler is not there; or none could be started.
+    pub async fn start(config: PoolConfig) -> Result<Arc<Self>, StartError> {
+        let workers = config.workers.max(1);
+        let shared = Arc::new(Shared::new(config));
+        let mut tasks = vec![tokio::spawn(warden::watch(shared.clone()))];
+        tasks.extend((0..workers).map(|_| tokio::spawn(link::keep(shared.clone()))));
+        let pool = Arc::new(Self { shared, tasks: Mutex::new(tasks) });
+        let mut started = pool.shared.started.subscribe();
+        let waited = started.wait_for(|started| !matches!(started, Started::Waiting)).await;
+        drop(waited.map(drop));
+        let mut failed = None;
+        pool.shared.started.send_if_modified(|started| {
+            if let Started::Failed(error) = started {
+                failed = error.take();
+            }
+            false
+        });
+        match failed {
+            None => Ok(pool),
+            Some(error) => {
+                pool.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The handlers, in the order they were loaded.
+    #[must_use]
+    pub fn handlers(&self) -> Vec<Arc<HandlerInfo>> {
+        self.shared.lock().handlers.iter().map(|handler| handler.info.clone()).collect()
+    }
+
+    /// The handler called `module:name`.
+    #[must_use]
+    pub fn target(self: &Arc<Self>, handler: &str) -> Option<Arc<dyn Target>> {
+        let state = self.shared.lock();
+        let place = state.handlers.iter().position(|known| known.name == handler)?;
+        let info = state.handlers[place].info.clone();
+        Some(Arc::new(HandlerTarget { shared: self.shared.clone(), handler: place, info }))
+    }
+
+    /// The pool at a glance.
+    #[must_use]
+    pub fn status(&self) -> PoolStatus {
+        let state = self.shared.lock();
+        let is_ready = |phase: &Phase| matches!(phase, Phase::Ready);
+        PoolStatus {
+            ready: state.workers.values().filter(|worker| is_ready(&worker.phase)).count(),
+            size: self.shared.config.workers.max(1),
+            queued: state.queue.len(),
+            running: state.running(),
+            draining: state.draining,
+        }
+    }
+
+    /// Refuses new calls, lets the others end for `limit` at most, and stops the workers. True:
+    /// every call ended by itself.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        self.shared.lock().draining = true;
+        let finished = loop {
+            let ended = self.shared.idle.notified();
+            tokio::pin!(ended);
+            // Listen before looking, or an end between the two is missed.
+            ended.as_mut().enable();
+            {
+                let state = self.shared.lock();
+                if state.queue.is_empty() && state.running() == 0 {
+                    break true;
+                }
+            }
+            if timeout_at(end, ended).await.is_err() {
+                break false;
+            }
+        };
+        self.stop().await;
+        finished
+    }
+
+    /// Kills the workers and waits until they are buried.
+    async fn stop(&self) {
+        {
+            let mut state = self.shared.lock();
+            state.draining = true;
+            state.stopped = true;
+            for worker in state.workers.values() {
+                worker.wake.notify_one();
+            }
+        }
+        self.shared.warden.notify_one();
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        for task in tasks {
+            let abort = task.abort_handle();
+            if timeout(BURIAL, task).await.is_err() {
+                abort.abort();
+            }
+        }
+        let mut state = self.shared.lock();
+        let queue = std::mem::take(&mut state.queue);
+        for job in queue {
+            self.shared.refuse_stopped(&mut state, job);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Each task owns its process, which is killed when the task is dropped.
+        for task in lock(&self.tasks).drain(..) {
+            task.abort();
+        }
+    }
+}

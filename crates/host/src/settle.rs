@@ -1,0 +1,142 @@
+//! What becomes of a dead worker's calls (section 8 of the protocol page).
+
+use exuvia_core::{Failure, Frame};
+use exuvia_protocol::SlotState;
+use exuvia_sys::{Ended, process::signal_name};
+
+use crate::{
+    stacks,
+    state::{Because, Cancel, InFlight, Job, Phase, Shared, State, Worker},
+};
+
+/// How a worker came to its end, as the host saw it.
+pub(crate) struct Death {
+    pub(crate) ended: Ended,
+    /// It broke the protocol, or closed its socket.
+    pub(crate) broke: Option<String>,
+    /// What is in its crash pipe.
+    pub(crate) report: Vec<u8>,
+}
+
+impl Shared {
+    /// Takes a dead worker off the books: unbegun calls go back to the head of the queue, begun
+    /// ones fail. Its socket has been read to the end.
+    pub(crate) fn settle(&self, state: &mut State, id: u64, death: &Death) {
+        let Some(mut worker) = state.workers.remove(&id) else { return };
+        let mut begun = Vec::new();
+        let mut unbegun = Vec::new();
+        for slot in 0..worker.slots.len() {
+            let slot = slot as u16;
+            let Some(wire) = worker.slots[usize::from(slot)].as_ref().map(|call| call.wire) else {
+                continue;
+            };
+            let at_death = worker.claims().state(slot, wire);
+            let Some(call) = worker.take(slot, wire) else { continue };
+            match at_death {
+                SlotState::Queued | SlotState::Revoked => unbegun.push(call),
+                SlotState::Running => begun.push((call, true)),
+                SlotState::Done | SlotState::Free => begun.push((call, false)),
+            }
+        }
+        let running = begun.iter().filter(|(_, running)| *running).count() as u32;
+        let place = Some((id, worker.pid));
+        for (call, was_running) in begun {
+            let failure = if was_running {
+                death.failure(&worker, &call, running)
+            } else {
+                Failure::WorkerLost {
+                    reason: format!("{} before the answer was on its way", death.words()),
+                    retryable: false,
+                }
+            };
+            self.end(state, call.job, place, 0, Err(Box::new(failure)));
+        }
+        unbegun.sort_unstable_by_key(|call: &InFlight| std::cmp::Reverse(call.wire));
+        for call in unbegun {
+            self.put_back(state, call.job);
+        }
+        state.gauge();
+        self.dispatch(state);
+    }
+
+    fn put_back(&self, state: &mut State, job: Job) {
+        if state.stopped {
+            self.refuse_stopped(state, job);
+        } else {
+            // The warden knows its deadline already.
+            state.queue.push_front(job);
+        }
+    }
+
+    /// Ends a call that no worker will ever take.
+    pub(crate) fn refuse_stopped(&self, state: &mut State, job: Job) {
+        let failure = stopping();
+        self.end(state, job, None, 0, Err(Box::new(failure)));
+    }
+}
+
+/// What a pool that is being stopped says.
+pub(crate) fn stopping() -> Failure {
+    Failure::Rejected { reason: "the server is stopping".into(), retry_after_ms: 1000 }
+}
+
+// === impl Death ===
+
+impl Death {
+    /// The word for `exuvia_worker_restarts_total{reason}`.
+    pub(crate) fn reason(&self, phase: &Phase) -> &'static str {
+        match (phase, &self.broke, self.ended) {
+            (Phase::Condemned { .. }, _, _) => "timeout",
+            (Phase::Starting, _, _) => "start",
+            (_, Some(_), Ended::Killed(9)) => "protocol",
+            (_, _, Ended::Killed(_)) => "signal",
+            (_, _, Ended::Exited(_)) => "exit",
+        }
+    }
+
+    /// What happened, for people: `the worker died by SIGKILL`.
+    pub(crate) fn words(&self) -> String {
+        match (&self.broke, self.ended) {
+            (Some(broke), Ended::Killed(9)) => format!("the worker broke the protocol ({broke})"),
+            (_, Ended::Killed(signal)) => format!("the worker died by {}", signal_name(signal)),
+            (_, Ended::Exited(status)) => format!("the worker exited with status {status}"),
+        }
+    }
+
+    fn failure(&self, worker: &Worker, call: &InFlight, running: u32) -> Failure {
+        if let Phase::Condemned { culprits, reason } = &worker.phase {
+            return self.condemned(call, culprits, reason);
+        }
+        match (&self.broke, self.ended) {
+            (Some(broke), Ended::Killed(9)) => {
+                Failure::Host { message: format!("the worker broke the protocol: {broke}") }
+            }
+            (_, Ended::Killed(number)) => Failure::Crash {
+                signal: signal_name(number),
+                number,
+                running,
+                frames: stacks::crashed(&self.report),
+            },
+            (_, Ended::Exited(status)) => Failure::Exited { status, running },
+        }
+    }
+
+    /// The host killed the worker: for this call, or for another one's sake.
+    fn condemned(&self, call: &InFlight, culprits: &[u64], reason: &str) -> Failure {
+        if !culprits.contains(&call.wire) {
+            return Failure::WorkerLost { reason: reason.into(), retryable: true };
+        }
+        match call.cancel {
+            Cancel::Asked { because: Because::CallerGone, .. } => Failure::Cancelled,
+            _ => Failure::Timeout {
+                limit_ms: u64::try_from(call.job.limit.as_millis()).unwrap_or(u64::MAX),
+                started: true,
+                frames: self.stuck(),
+            },
+        }
+    }
+
+    fn stuck(&self) -> Vec<Frame> {
+        stacks::main_thread(&self.report)
+    }
+}

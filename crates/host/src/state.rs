@@ -1,0 +1,282 @@
+//! What a pool knows, behind one lock that is held for moments only.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use exuvia_core::ids::{CallId, CallIds};
+use exuvia_core::{Call, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload};
+use exuvia_observe::{Gauge, HandlerMetrics};
+use exuvia_protocol::{Claims, Connection};
+use exuvia_sys::SharedPage;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::{
+    config::{PoolConfig, StartError},
+    output::lock,
+};
+
+/// Everything the tasks of a pool share.
+pub(crate) struct Shared {
+    pub(crate) config: PoolConfig,
+    pub(crate) ids: CallIds,
+    /// Wakes the warden before its time.
+    pub(crate) warden: Notify,
+    /// Told when a call ends while the pool drains.
+    pub(crate) idle: Notify,
+    /// How the pool's start went.
+    pub(crate) started: watch::Sender<Started>,
+    state: Mutex<State>,
+}
+
+/// How far a pool's start has got.
+pub(crate) enum Started {
+    Waiting,
+    Ready,
+    Failed(Option<StartError>),
+}
+
+/// The state itself.
+pub(crate) struct State {
+    pub(crate) queue: VecDeque<Job>,
+    pub(crate) workers: BTreeMap<u64, Worker>,
+    pub(crate) handlers: Vec<Handler>,
+    pub(crate) next_worker: u64,
+    pub(crate) next_call: u64,
+    /// When the warden looks next.
+    pub(crate) next_look: Option<Instant>,
+    pub(crate) draining: bool,
+    pub(crate) stopped: bool,
+    pub(crate) gauges: Gauges,
+}
+
+/// Metrics that follow the state.
+pub(crate) struct Gauges {
+    pub(crate) queue: Gauge,
+    pub(crate) starting: Gauge,
+    pub(crate) ready: Gauge,
+    pub(crate) stopping: Gauge,
+}
+
+/// A handler as the pool's first worker reported it.
+pub(crate) struct Handler {
+    pub(crate) info: Arc<HandlerInfo>,
+    pub(crate) name: String,
+    pub(crate) timeout: Duration,
+    pub(crate) metrics: HandlerMetrics,
+    /// A moving average of run times in nanoseconds; `None` before the first.
+    pub(crate) usual_ns: Option<u64>,
+}
+
+/// A call between its arrival and its end.
+pub(crate) struct Job {
+    pub(crate) id: CallId,
+    pub(crate) handler: usize,
+    pub(crate) call: Call,
+    pub(crate) arrived: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) limit: Duration,
+    pub(crate) queued: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// A worker process as the pool sees it.
+pub(crate) struct Worker {
+    pub(crate) pid: u32,
+    pub(crate) phase: Phase,
+    pub(crate) connection: Connection,
+    pub(crate) page: SharedPage,
+    /// Wakes the worker's link: there is something to write, or it was condemned.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) slots: Vec<Option<InFlight>>,
+    pub(crate) free: Vec<u16>,
+    pub(crate) in_flight: usize,
+    /// Expected nanoseconds of the sync calls it holds.
+    pub(crate) backlog_ns: u64,
+    /// When it last answered, or was given its first call.
+    pub(crate) progress: Instant,
+    /// It sat on calls it had not begun and they were taken back: nothing more until it answers.
+    pub(crate) stalled: bool,
+    /// This worker's number for each of the pool's handlers.
+    pub(crate) numbers: Vec<Option<u32>>,
+}
+
+/// How far a worker is in its life.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    /// Importing.
+    Starting,
+    /// Taking calls.
+    Ready,
+    /// To be killed for what these calls (by wire id) did.
+    Condemned { culprits: Vec<u64>, reason: String },
+}
+
+/// A call that was sent to a worker.
+pub(crate) struct InFlight {
+    pub(crate) job: Job,
+    pub(crate) wire: u64,
+    pub(crate) expected_ns: u64,
+    pub(crate) cancel: Cancel,
+}
+
+/// How far the stopping of a running call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    No,
+    Asked { at: Instant, because: Because },
+    Heard { at: Instant, because: Because },
+}
+
+/// Why a running call is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Because {
+    Deadline,
+    CallerGone,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(config: PoolConfig) -> Self {
+        let pool = &config.metrics.pool;
+        let gauges = Gauges {
+            queue: pool.queue_length.clone(),
+            starting: pool.workers("starting"),
+            ready: pool.workers("ready"),
+            stopping: pool.workers("stopping"),
+        };
+        let state = State {
+            queue: VecDeque::new(),
+            workers: BTreeMap::new(),
+            handlers: Vec::new(),
+            next_worker: 1,
+            next_call: 2,
+            next_look: None,
+            draining: false,
+            stopped: false,
+            gauges,
+        };
+        Self {
+            config,
+            ids: CallIds::new(),
+            warden: Notify::new(),
+            idle: Notify::new(),
+            started: watch::Sender::new(Started::Waiting),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Sees to it that the warden looks no later than `when`.
+    pub(crate) fn look_by(&self, state: &mut State, when: Instant) {
+        if state.next_look.is_none_or(|next| when < next) {
+            state.next_look = Some(when);
+            self.warden.notify_one();
+        }
+    }
+
+    /// Ends a call and counts it.
+    pub(crate) fn end(
+        &self,
+        state: &mut State,
+        job: Job,
+        worker: Option<(u64, u32)>,
+        run_ns: u64,
+        result: Result<Payload, Box<Failure>>,
+    ) {
+        let handler = &state.handlers[job.handler];
+        let diagnostics = Diagnostics {
+            call_id: job.id.to_string(),
+            handler: handler.name.clone(),
+            worker: worker.map(|(id, _)| id),
+            pid: worker.map(|(_, pid)| pid),
+            queued_us: micros(job.queued),
+            run_us: run_ns / 1000,
+            attempts: job.attempts,
+        };
+        let outcome = Outcome { result, diagnostics };
+        handler.metrics.ended(outcome.word(), (run_ns > 0).then(|| Duration::from_nanos(run_ns)));
+        // The caller may have gone: its end is then nobody's.
+        let _ = job.reply.send(outcome);
+        if state.draining {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Calls handed to workers.
+    pub(crate) fn running(&self) -> usize {
+        self.workers.values().map(|worker| worker.in_flight).sum()
+    }
+
+    /// Sets the gauges to what is there.
+    pub(crate) fn gauge(&self) {
+        let count = |wanted: fn(&Phase) -> bool| {
+            self.workers.values().filter(|worker| wanted(&worker.phase)).count() as i64
+        };
+        self.gauges.starting.set(count(|phase| matches!(phase, Phase::Starting)));
+        self.gauges.ready.set(count(|phase| matches!(phase, Phase::Ready)));
+        self.gauges.stopping.set(count(|phase| matches!(phase, Phase::Condemned { .. })));
+        self.gauges.queue.set(self.queue.len() as i64);
+    }
+
+    /// Learns from a run how long a handler usually takes.
+    pub(crate) fn learn(&mut self, handler: usize, run_ns: u64) {
+        let usual = &mut self.handlers[handler].usual_ns;
+        *usual = Some(usual.map_or(run_ns, |usual| usual - usual / 8 + run_ns / 8));
+    }
+}
+
+// === impl Handler ===
+
+impl Handler {
+    pub(crate) fn is_sync(&self) -> bool {
+        self.info.kind == HandlerKind::Sync
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    pub(crate) fn claims(&self) -> Claims<'_> {
+        // Formatted at launch; what the worker may have done to it since is of no concern.
+        Claims::format(self.page.words())
+    }
+
+    /// Takes a call off the books.
+    pub(crate) fn take(&mut self, slot: u16, wire: u64) -> Option<InFlight> {
+        let place = self.slots.get_mut(usize::from(slot))?;
+        if place.as_ref()?.wire != wire {
+            return None;
+        }
+        let taken = place.take()?;
+        self.claims().free(slot);
+        self.free.push(slot);
+        self.in_flight -= 1;
+        self.backlog_ns = self.backlog_ns.saturating_sub(taken.expected_ns);
+        Some(taken)
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    /// The number the worker shows people.
+    pub(crate) fn public(&self) -> u64 {
+        u64::from(self.id.source) << 32 | (self.id.number & 0xffff_ffff)
+    }
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,127 @@
+//! The MessagePack bodies: what each side says of itself.
+
+use exuvia_core::{Failure, HandlerInfo};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{BUILD, PROTOCOL, ProtocolError};
+
+/// The word that opens every connection.
+pub const MAGIC: &str = "exuvia";
+
+/// What a side takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Longest body of a frame, in bytes.
+    pub max_frame: u32,
+    /// Longest payload of a call or result, in bytes.
+    pub max_payload: u64,
+    /// Payload bytes of a call that may be sent without credit.
+    pub window: u32,
+}
+
+/// The first frame of each side (section 3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`].
+    pub magic: String,
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// [`BUILD`].
+    pub build: String,
+    /// What the sender takes.
+    pub limits: Limits,
+    /// From the host: what to import.
+    pub load: Option<Load>,
+    /// From the worker: the version of its Python.
+    pub python: Option<String>,
+}
+
+/// What every version's greeting says.
+#[derive(Deserialize)]
+struct Version {
+    magic: String,
+    protocol: u32,
+    build: String,
+}
+
+/// What a worker shall import, and how it shall run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Put first in `sys.path`, in this order.
+    pub search_path: Vec<String>,
+    /// What to import, in order.
+    pub targets: Vec<LoadTarget>,
+    /// Async calls at a time.
+    pub concurrency: u32,
+}
+
+/// One module to import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadTarget {
+    /// The module's name in routes and in `sys.modules`.
+    pub module: String,
+    /// Its file, where it is not found by name.
+    pub file: Option<String>,
+    /// The one attribute wanted; `None` is everything the module makes public.
+    pub attribute: Option<String>,
+}
+
+/// The worker's answer to [`Load`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ready {
+    /// Everything is imported; a handler's number is its place.
+    Handlers(Vec<HandlerInfo>),
+    /// Something is not there or does not import.
+    Failed(Failure),
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_frame: 1 << 20, max_payload: 64 << 20, window: 256 << 10 }
+    }
+}
+
+// === impl Hello ===
+
+impl Hello {
+    /// A greeting with `limits` and nothing else.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            magic: MAGIC.into(),
+            protocol: PROTOCOL,
+            build: BUILD.into(),
+            limits,
+            load: None,
+            python: None,
+        }
+    }
+
+    /// Reads a greeting of a sender that can be spoken to.
+    pub(crate) fn read(kind: u8, body: &[u8]) -> Result<Self, ProtocolError> {
+        // The rest of another version's greeting may have any shape.
+        let Version { magic, protocol, build } = read(kind, body)?;
+        if magic == MAGIC && protocol == PROTOCOL && build == BUILD {
+            return read(kind, body);
+        }
+        Err(ProtocolError::Version {
+            ours: format!("protocol {PROTOCOL} of {MAGIC} {BUILD}"),
+            theirs: format!("protocol {protocol} of {magic} {build}"),
+        })
+    }
+}
+
+/// Reads a MessagePack body.
+pub(crate) fn read<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, ProtocolError> {
+    rmp_serde::from_slice(body)
+        .map_err(|error| ProtocolError::Body { kind, what: error.to_string() })
+}
+
+/// Writes a MessagePack body, with field names so that a reader can tell what it sees.
+pub(crate) fn write<T: Serialize>(kind: u8, value: &T) -> Result<Vec<u8>, ProtocolError> {
+    rmp_serde::to_vec_named(value)
+        .map_err(|error| ProtocolError::Body { kind, what: error.to_string() })
+}

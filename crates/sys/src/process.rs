@@ -1,0 +1,280 @@
+//! Starting a process that dies with its maker, and waiting for it without signals.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
+
+/// What to start.
+#[derive(Debug)]
+pub struct Spawn {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Where it starts.
+    pub working_dir: PathBuf,
+    /// Variables to set beside the inherited ones.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Standard output and standard error.
+    pub output: [OwnedFd; 2],
+    /// Given to the child as descriptors 3, 4, 5 and so on.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// A child of this process.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// Starts a process in its own process group. It is killed when the **thread** that called this
+/// ends: call it from one that lives as long as the host.
+///
+/// # Errors
+/// As `fork` and `exec`; or the parent was gone before the child could ask to die with it.
+pub fn spawn(request: Spawn) -> io::Result<Process> {
+    let [stdout, stderr] = request.output;
+    let descriptors = request.descriptors;
+    let parent = std::process::id();
+    let mut command = Command::new(&request.program);
+    command
+        .args(&request.arguments)
+        .current_dir(&request.working_dir)
+        .envs(request.environment)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .process_group(0);
+    let raw: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    // Above every target, so that no dup2 below can overwrite a source that is still needed.
+    let high = raw.iter().copied().max().unwrap_or(0).max(3 + raw.len() as i32) + 1;
+    // JUSTIFICATION: the child must place its descriptors and tie its life to ours before the
+    // program starts, and std has no safe way to say so.
+    // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls; it
+    // allocates nothing and touches only values moved into it.
+    unsafe {
+        command.pre_exec(move || {
+            for (index, &fd) in raw.iter().enumerate() {
+                let parked = high + index as i32;
+                if libc::dup2(fd, parked) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            for index in 0..raw.len() as i32 {
+                // dup2 leaves the copy open across exec; the parked one closes at exec.
+                if libc::dup2(high + index, 3 + index) < 0
+                    || libc::fcntl(high + index, libc::F_SETFD, libc::FD_CLOEXEC) < 0
+                {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died before the line above.
+            if libc::getppid() as u32 != parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            // A host that ignores or blocks signals must not hand that on.
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
+    let child = command.spawn()?;
+    drop(descriptors);
+    let pid = Pid::from_child(&child);
+    // Not reaped yet, so the id cannot be anybody else's.
+    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    Ok(Process { pid, pidfd })
+}
+
+// === impl Process ===
+
+impl Process {
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get() as u32
+    }
+
+    /// Sends a signal to the process alone. A process that is gone is not an error.
+    pub fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Sends a signal by number, which may be a real-time one.
+    pub fn signal_number(&self, number: i32) {
+        // JUSTIFICATION: rustix has no safe name for real-time signals.
+        // SAFETY: plain numbers and a null pointer, which the call allows.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                number,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            );
+        }
+    }
+
+    /// Kills the process and every process of its group.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+        // Until it is reaped the group's id cannot be given to another.
+        let _ = kill_process_group(self.pid, Signal::KILL);
+    }
+
+    /// How the process ended, if it has; only the first answer tells, as it also buries the process.
+    /// Its process group is killed first, while its id still cannot be anybody else's.
+    ///
+    /// # Errors
+    /// As `waitid`.
+    pub fn try_wait(&self) -> io::Result<Option<Ended>> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if waitid(WaitId::PidFd(self.pidfd.as_fd()), look)?.is_none() {
+            return Ok(None);
+        }
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        let bury = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let Some(status) = waitid(WaitId::PidFd(self.pidfd.as_fd()), bury)? else {
+            return Ok(None);
+        };
+        Ok(Some(match status.terminating_signal() {
+            Some(signal) => Ended::Killed(signal),
+            None => Ended::Exited(status.exit_status().unwrap_or(-1)),
+        }))
+    }
+}
+
+/// The descriptor becomes readable when the process ends.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Process {
+    fn as_raw_fd(&self) -> i32 {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nobody waits for it any more: end it, and leave no zombie where that needs no waiting.
+        if matches!(self.try_wait(), Ok(None)) {
+            self.kill();
+            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+    }
+}
+
+/// The name of a signal: `SIGSEGV`, or `signal 40` where it has none.
+#[must_use]
+pub fn signal_name(number: i32) -> String {
+    let name = match number {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        _ => return format!("signal {number}"),
+    };
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::{io::Read, time::Duration};
+
+    fn shell(script: &str, descriptors: Vec<OwnedFd>) -> (Process, std::fs::File) {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
+        let error = write.try_clone().expect("dup");
+        let process = spawn(Spawn {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            working_dir: "/".into(),
+            environment: vec![("GREETING".into(), "hello".into())],
+            output: [write, error],
+            descriptors,
+        })
+        .expect("spawn");
+        (process, read.into())
+    }
+
+    fn wait(process: &Process) -> Ended {
+        loop {
+            if let Some(ended) = process.try_wait().expect("waitid") {
+                return ended;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_child_gets_its_descriptors_and_reports_its_end() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
+        let (process, mut output) = shell("echo $GREETING; echo three >&3; exit 5", vec![write]);
+        assert_eq!(wait(&process), Ended::Exited(5));
+        let mut text = String::new();
+        output.read_to_string(&mut text).expect("output");
+        assert_eq!(text, "hello\n");
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).expect("fd 3");
+        assert_eq!(text, "three\n");
+    }
+
+    #[test]
+    fn killing_a_child_kills_what_it_started() {
+        let (process, mut output) = shell("sleep 60 & echo up; wait", vec![]);
+        let mut up = [0; 3];
+        output.read_exact(&mut up).expect("output");
+        process.kill();
+        assert_eq!(wait(&process), Ended::Killed(libc::SIGKILL));
+        // The pipe ends only when the sleeper, its last writer, is gone too.
+        let mut rest = Vec::new();
+        output.read_to_end(&mut rest).expect("output");
+    }
+}
