@@ -1,1 +1,18 @@
-//! exuvia-native
+//! The one extension module: the wheel's `exuvia._native`, and what a worker loads as
+//! `_exuvia_runtime`. Names only, no logic.
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use exuvia_runtime::values::python::{
+        json_dumps, json_loads, ndjson_dumps, ndjson_loads, value_dumps, value_loads,
+    };
+}
+
+#[pymodule(gil_used = true)]
+mod _exuvia_runtime {
+    #[pymodule_export]
+    use exuvia_runtime::main;
+}

@@ -1,1 +1,14 @@
-//! exuvia-runtime
+//! What runs inside a worker: the engine that speaks with the host, and the converters.
+//!
+//! A worker is the user's own `python` that loads this library by its absolute path (`main`). From
+//! there: [`engine`] turns the protocol, [`bind`] fits a call's data to a handler's parameters,
+//! [`values`] converts between Python objects and bytes, [`raised`] makes exceptions into data, and
+//! `worker.py` does what is best said in Python: imports, signatures, the event loop.
+
+mod bind;
+mod engine;
+mod handler;
+mod raised;
+pub mod values;
+
+pub use engine::{Engine, main};

@@ -1,0 +1,356 @@
+//! Fits a call's data to a handler's parameters.
+//!
+//! The rules, in `docs/handlers.md` for users: an object gives arguments by name; anything else is
+//! the first argument; an object is the first argument too where that one takes a table, or takes
+//! nothing but data and is alone, unless the object names it. Arguments given as text are read by
+//! the parameter's annotation. All faults are told at once.
+
+use exuvia_core::{Codec, Failure, InputFault, suggest::did_you_mean};
+use exuvia_protocol::IncomingCall;
+use pyo3::{
+    exceptions::{PyException, PyMemoryError},
+    prelude::*,
+    types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple},
+};
+
+use crate::{
+    handler::{Handler, Mask, ParamKind, PlannedParam},
+    raised,
+    values::{DecodeOptions, decode_json, decode_ndjson, decode_value},
+};
+
+/// What a handler is called with.
+pub(crate) struct Arguments<'py> {
+    pub(crate) positional: Bound<'py, PyTuple>,
+    pub(crate) keywords: Option<Bound<'py, PyDict>>,
+}
+
+/// The data of a call before it is checked.
+struct Given<'py> {
+    positional: Vec<Bound<'py, PyAny>>,
+    keywords: Bound<'py, PyDict>,
+    /// Whether types are checked: what comes from Python came with its types.
+    checked: bool,
+}
+
+/// Reads a call's data and fits it to `handler`.
+pub(crate) fn bind<'py>(
+    python: &Bound<'py, PyModule>,
+    handler: &Handler,
+    call: &IncomingCall,
+) -> Result<Arguments<'py>, Failure> {
+    let py = python.py();
+    let mut given = read(python, handler, call)?;
+    let mut faults = Vec::new();
+    for (name, text) in &call.text_arguments {
+        match handler.params.iter().find(|param| param.name == *name) {
+            Some(param) => match from_text(py, param, text) {
+                Ok(value) => set(python, &given.keywords, param, value)?,
+                Err(message) => faults.push(fault(name, message)),
+            },
+            None if handler.open_keywords => {
+                let value = from_any_text(py, text);
+                given.keywords.set_item(name, value).map_err(|e| raised::exception(python, &e))?;
+            }
+            None => faults.push(unknown(handler, name)),
+        }
+    }
+    check(python, handler, &mut given, &mut faults)?;
+    if !faults.is_empty() {
+        return Err(Failure::Input { faults });
+    }
+    finish(python, handler, given)
+}
+
+/// The data as positional and named arguments.
+fn read<'py>(
+    python: &Bound<'py, PyModule>,
+    handler: &Handler,
+    call: &IncomingCall,
+) -> Result<Given<'py>, Failure> {
+    let py = python.py();
+    let body = &call.payload[..];
+    let malformed = |error| raised::malformed(python, &error);
+    // Bytes from outside are never unpickled; arguments come from our own Python front.
+    let options = DecodeOptions { pickle: call.head.codec == Codec::Arguments };
+    let value = match call.head.codec {
+        Codec::Empty => return Ok(Given::none(py, true)),
+        Codec::Json => decode_json(py, body).map_err(malformed)?,
+        Codec::Ndjson => decode_ndjson(py, body).map_err(malformed)?.into_any(),
+        Codec::Value | Codec::Arguments => decode_value(py, body, options).map_err(malformed)?,
+    };
+    if call.head.codec == Codec::Arguments {
+        return value
+            .extract::<(Vec<Bound<'_, PyAny>>, Bound<'_, PyDict>)>()
+            .map(|(positional, keywords)| Given { positional, keywords, checked: false })
+            .map_err(|error| Failure::Malformed { message: format!("not arguments: {error}") });
+    }
+    let checked = call.head.codec != Codec::Value;
+    match value.cast_into_exact::<PyDict>() {
+        Ok(object) => {
+            let whole = handler.whole.map(|place| &handler.params[place]);
+            let names_it = |param: &PlannedParam| object.contains(&param.key).unwrap_or(false);
+            Ok(match whole {
+                Some(param) if !names_it(param) => {
+                    Given { positional: vec![object.into_any()], ..Given::none(py, checked) }
+                }
+                _ => Given { positional: vec![], keywords: object, checked },
+            })
+        }
+        Err(other) => {
+            let value = other.into_inner();
+            if !handler.open_positional && handler.params.is_empty() {
+                return Err(Failure::input("", "the handler takes no arguments: send no data"));
+            }
+            // A first parameter that only goes by name gets it by name.
+            Ok(match handler.params.first() {
+                Some(param) if param.kind == ParamKind::KeywordOnly => {
+                    let given = Given::none(py, checked);
+                    set(python, &given.keywords, param, value)?;
+                    given
+                }
+                _ => Given { positional: vec![value], ..Given::none(py, checked) },
+            })
+        }
+    }
+}
+
+/// Looks at each argument once: known, given once, of a type that is taken; and at what is missing.
+fn check<'py>(
+    python: &Bound<'py, PyModule>,
+    handler: &Handler,
+    given: &mut Given<'py>,
+    faults: &mut Vec<InputFault>,
+) -> Result<(), Failure> {
+    let mut required = 0;
+    let is_named = |param: &&PlannedParam| param.kind != ParamKind::KeywordOnly;
+    let places = handler.params.iter().filter(is_named).count();
+    if given.positional.len() > places && !handler.open_positional {
+        let (got, s) = (given.positional.len(), if places == 1 { "" } else { "s" });
+        faults.push(fault("", format!("the handler takes {places} argument{s} by place, not {got}")));
+    }
+    for (value, param) in given.positional.iter_mut().zip(&handler.params) {
+        required += usize::from(param.required);
+        if given.keywords.contains(&param.key).unwrap_or(false) {
+            faults.push(fault(&param.name, "is given twice".into()));
+        }
+        if let Some(better) = fit(python, param, value, given.checked, faults)? {
+            *value = better;
+        }
+    }
+    let mut changed = Vec::new();
+    for (key, value) in given.keywords.iter() {
+        let Some(param) = find(handler, &key) else {
+            if !handler.open_keywords {
+                faults.push(unknown(handler, &key.to_string()));
+            }
+            continue;
+        };
+        required += usize::from(param.required);
+        if let Some(better) = fit(python, param, &value, given.checked, faults)? {
+            changed.push((key, better));
+        }
+    }
+    for (key, value) in changed {
+        given.keywords.set_item(key, value).map_err(|error| raised::exception(python, &error))?;
+    }
+    if required < handler.required {
+        for (place, param) in handler.params.iter().enumerate() {
+            let by_place = param.kind != ParamKind::KeywordOnly && place < given.positional.len();
+            if param.required && !by_place && !given.keywords.contains(&param.key).unwrap_or(false) {
+                faults.push(fault(&param.name, "is missing".into()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Moves what can only be given by place out of the names.
+fn finish<'py>(
+    python: &Bound<'py, PyModule>,
+    handler: &Handler,
+    mut given: Given<'py>,
+) -> Result<Arguments<'py>, Failure> {
+    let raise = |error: PyErr| raised::exception(python, &error);
+    if handler.has_positional_only {
+        for param in handler.params.iter().skip(given.positional.len()) {
+            if param.kind != ParamKind::PositionalOnly {
+                break;
+            }
+            match given.keywords.get_item(&param.key).map_err(raise)? {
+                Some(value) => {
+                    given.keywords.del_item(&param.key).map_err(raise)?;
+                    given.positional.push(value);
+                }
+                // One left to its default: no later one can be given by place.
+                None => break,
+            }
+        }
+    }
+    let py = python.py();
+    let positional = match given.positional.is_empty() {
+        true => PyTuple::empty(py),
+        false => PyTuple::new(py, given.positional).map_err(raise)?,
+    };
+    let keywords = (!given.keywords.is_empty()).then_some(given.keywords);
+    Ok(Arguments { positional, keywords })
+}
+
+/// Checks one argument; returns what to give instead, where something else is to be given.
+fn fit<'py>(
+    python: &Bound<'py, PyModule>,
+    param: &PlannedParam,
+    value: &Bound<'py, PyAny>,
+    checked: bool,
+    faults: &mut Vec<InputFault>,
+) -> Result<Option<Bound<'py, PyAny>>, Failure> {
+    let mask = param.mask;
+    if mask.has(Mask::ANY) {
+        return Ok(None);
+    }
+    let kind = kind_of(value);
+    if mask.has(kind) {
+        return Ok(None);
+    }
+    if mask.has(Mask::FLOAT) && kind == Mask::INT {
+        // JSON knows no difference; Python's own conversion says when one is too large.
+        return match value.extract::<f64>() {
+            Ok(number) => Ok(Some(PyFloat::new(value.py(), number).into_any())),
+            Err(_) => {
+                faults.push(fault(&param.name, "is too large for a float".into()));
+                Ok(None)
+            }
+        };
+    }
+    if mask.has(Mask::TABLE) && (kind == Mask::LIST || kind == Mask::DICT) {
+        let table = python.getattr("to_table").and_then(|convert| convert.call1((value,)));
+        return match table {
+            Ok(table) => Ok(Some(table)),
+            Err(error) if is_innocent(&error, value.py()) => Err(raised::exception(python, &error)),
+            Err(error) => {
+                let error = error.value(value.py());
+                faults.push(fault(&param.name, format!("is not a table: {error}")));
+                Ok(None)
+            }
+        };
+    }
+    if checked {
+        faults.push(fault(&param.name, format!("must be {}, not {}", mask.words(), a(kind, value))));
+    }
+    Ok(None)
+}
+
+/// What cannot be blamed on the data: no pandas, no memory, an interrupt.
+fn is_innocent(error: &PyErr, py: Python<'_>) -> bool {
+    !error.is_instance_of::<PyException>(py)
+        || error.is_instance_of::<PyMemoryError>(py)
+        || error.is_instance_of::<pyo3::exceptions::PyImportError>(py)
+}
+
+fn kind_of(value: &Bound<'_, PyAny>) -> Mask {
+    if value.is_exact_instance_of::<PyString>() {
+        Mask::STR
+    } else if value.is_exact_instance_of::<PyInt>() {
+        Mask::INT
+    } else if value.is_exact_instance_of::<PyFloat>() {
+        Mask::FLOAT
+    } else if value.is_exact_instance_of::<PyDict>() {
+        Mask::DICT
+    } else if value.is_exact_instance_of::<PyList>() {
+        Mask::LIST
+    } else if value.is_exact_instance_of::<PyBool>() {
+        Mask::BOOL
+    } else if value.is_none() {
+        Mask::NONE
+    } else {
+        Mask(0)
+    }
+}
+
+fn a(kind: Mask, value: &Bound<'_, PyAny>) -> String {
+    match kind {
+        Mask(0) => match value.get_type().qualname() {
+            Ok(name) => format!("a {name}"),
+            Err(_) => "that".into(),
+        },
+        Mask::BOOL => value.to_string().to_lowercase(),
+        kind => kind.words(),
+    }
+}
+
+/// Reads text by the parameter's annotation.
+fn from_text<'py>(
+    py: Python<'py>,
+    param: &PlannedParam,
+    text: &str,
+) -> Result<Bound<'py, PyAny>, String> {
+    let mask = param.mask;
+    let string = || PyString::new(py, text).into_any();
+    if mask.has(Mask::ANY) {
+        return Ok(from_any_text(py, text));
+    }
+    if mask.has(Mask::NONE) && matches!(text, "null" | "None" | "none") {
+        return Ok(py.None().into_bound(py));
+    }
+    if mask.has(Mask::BOOL) && matches!(text, "true" | "True" | "false" | "False") {
+        return Ok(PyBool::new(py, text.eq_ignore_ascii_case("true")).to_owned().into_any());
+    }
+    if let Ok(value) = decode_json(py, text.as_bytes()) {
+        let kind = kind_of(&value);
+        let table = mask.has(Mask::TABLE) && (kind == Mask::LIST || kind == Mask::DICT);
+        let number = mask.has(Mask::FLOAT) && kind == Mask::INT;
+        if kind != Mask::STR && kind != Mask::BOOL && (mask.has(kind) || table || number) {
+            return Ok(value);
+        }
+    }
+    if mask.has(Mask::STR) {
+        return Ok(string());
+    }
+    if mask.has(Mask::FLOAT) && matches!(text, "nan" | "inf" | "-inf") {
+        return Ok(PyFloat::new(py, text.parse().unwrap_or(f64::NAN)).into_any());
+    }
+    Err(format!("must be {}, not `{text}`", mask.words()))
+}
+
+/// Text for a parameter that says nothing: JSON where it is JSON, else the text itself.
+fn from_any_text<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyAny> {
+    decode_json(py, text.as_bytes()).unwrap_or_else(|_| PyString::new(py, text).into_any())
+}
+
+fn find<'h>(handler: &'h Handler, key: &Bound<'_, PyAny>) -> Option<&'h PlannedParam> {
+    let same = |param: &&PlannedParam| param.key.as_ptr() == key.as_ptr();
+    handler.params.iter().find(same).or_else(|| {
+        let key = key.cast::<PyString>().ok()?;
+        let key = key.to_str().ok()?;
+        handler.params.iter().find(|param| param.name == key)
+    })
+}
+
+fn set<'py>(
+    python: &Bound<'py, PyModule>,
+    keywords: &Bound<'py, PyDict>,
+    param: &PlannedParam,
+    value: Bound<'py, PyAny>,
+) -> Result<(), Failure> {
+    keywords.set_item(&param.key, value).map_err(|error| raised::exception(python, &error))
+}
+
+fn unknown(handler: &Handler, name: &str) -> InputFault {
+    let names: Vec<&str> = handler.params.iter().map(|param| param.name.as_str()).collect();
+    let near = did_you_mean(name, names.iter().copied());
+    fault(name, format!("there is no parameter of this name.{near}"))
+}
+
+fn fault(name: &str, message: String) -> InputFault {
+    let pointer = match name {
+        "" => String::new(),
+        name => format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+    };
+    InputFault { pointer, message }
+}
+
+impl<'py> Given<'py> {
+    fn none(py: Python<'py>, checked: bool) -> Self {
+        Self { positional: vec![], keywords: PyDict::new(py), checked }
+    }
+}

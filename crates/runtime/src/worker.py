@@ -1,0 +1,377 @@
+"""What runs in a worker beside the Rust engine: imports, signatures, the event loop.
+
+Compiled into the runtime, never looked for on disk. It must stay quick to import: no module that a
+handler did not ask for, except the few below.
+"""
+
+import contextvars
+import faulthandler
+import gc
+import importlib
+import importlib.util
+import inspect
+import io
+import os
+import signal
+import sys
+import types
+
+MARK = "\x1e"
+CRASH_FD = 4
+
+# The call that this context belongs to, as a number; 0: none.
+current_call = contextvars.ContextVar("exuvia_call", default=0)
+
+# Bits of what a parameter takes; the same numbers are in `bind.rs`.
+NONE, BOOL, INT, FLOAT, STR, LIST, DICT, TABLE, ANY = (1 << bit for bit in range(9))
+MASKS = {
+    None: NONE,
+    type(None): NONE,
+    bool: BOOL,
+    int: INT,
+    float: FLOAT,
+    str: STR,
+    list: LIST,
+    dict: DICT,
+}
+# Kinds of parameters; the same numbers are in `bind.rs`.
+KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: 0,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: 1,
+    inspect.Parameter.KEYWORD_ONLY: 2,
+}
+
+
+class LoadError(Exception):
+    """A handler is not there. The message is for people; the cause, if any, is the reason."""
+
+
+class Output(io.TextIOWrapper):
+    """A standard stream that says which call a line belongs to."""
+
+    _said = 0
+
+    def write(self, text):
+        call = current_call.get()
+        if call != self._said:
+            self._said = call
+            super().write(f"{MARK}exuvia:{call:x}{MARK}")
+        return super().write(text)
+
+
+def prepare(stacks_signal):
+    """Sets the process up: streams, crash reports, descriptors."""
+    for fd in (3, 4, 5):
+        os.set_inheritable(fd, False)
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+        stream = Output(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    faulthandler.enable(file=CRASH_FD, all_threads=True)
+    faulthandler.register(stacks_signal, file=CRASH_FD, all_threads=True, chain=False)
+    # Ctrl-C is the host's; a SIGINT sent to this process alone ends it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.argv = [""]
+
+
+def load(search_path, targets):
+    """Imports targets, `(module, file, attribute)` each, and plans their handlers."""
+    sys.path[:0] = search_path
+    plans = []
+    for module_name, file, attribute in targets:
+        module = import_target(module_name, file)
+        shown = file or module_name
+        for name, function in select(module, attribute, shown):
+            plans.append(plan(module_name, name, function))
+    if not plans:
+        shown = ", ".join(file or module_name for module_name, file, _ in targets)
+        raise LoadError(
+            f"no handlers in {shown}: a module's handlers are the functions listed in its "
+            "`__all__`, or else its own functions without a leading underscore"
+        )
+    gc.collect()
+    gc.freeze()
+    return plans
+
+
+def import_target(name, file):
+    if file is None:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and (name == error.name or name.startswith(error.name + ".")):
+                raise LoadError(f"there is no module `{name}`") from None
+            raise LoadError(f"cannot import {name}: {said(error)}") from error
+        except BaseException as error:
+            raise LoadError(f"cannot import {name}: {said(error)}") from error
+    if not os.path.isfile(file):
+        raise LoadError(f"there is no file {file}")
+    # A file named like a module that is loaded already (json.py) must not replace it.
+    known = name if name not in sys.modules else f"exuvia_targets.{name}"
+    spec = importlib.util.spec_from_file_location(known, file)
+    if spec is None or spec.loader is None:
+        raise LoadError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[known] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[known]
+        raise LoadError(f"cannot import {file}: {said(error)}") from error
+    return module
+
+
+def said(error):
+    text = str(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        text = f"{error.msg} ({error.filename}:{error.lineno})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def select(module, attribute, shown):
+    """The handlers wanted of a module, as `(name, callable)`."""
+    if attribute is not None:
+        found = module
+        for step in attribute.split("."):
+            try:
+                found = getattr(found, step)
+            except AttributeError:
+                raise LoadError(missing(module, attribute, shown)) from None
+        if not callable(found):
+            kind = type(found).__name__
+            raise LoadError(f"`{attribute}` in {shown} is not a function but a {kind}")
+        return [(attribute, found)]
+    return list(public(module))
+
+
+def public(module):
+    listed = getattr(module, "__all__", None)
+    if listed is not None:
+        for name in listed:
+            if not hasattr(module, name):
+                raise LoadError(f"`{name}` is in `__all__` of {module.__name__} but not in it")
+            found = getattr(module, name)
+            if callable(found) and not isinstance(found, type):
+                yield name, found
+        return
+    for name, found in vars(module).items():
+        own = getattr(found, "__module__", None) == module.__name__
+        if own and not name.startswith("_") and inspect.isfunction(found):
+            yield name, found
+
+
+def missing(module, attribute, shown):
+    import difflib
+
+    names = [name for name, _ in public(module)]
+    text = f"{shown} has no function `{attribute}`."
+    near = difflib.get_close_matches(attribute, names, 1, 0.6)
+    if near:
+        text += f" Did you mean `{near[0]}`?"
+    if names:
+        text += f" It has: {', '.join(names[:20])}"
+    return text
+
+
+def plan(module, name, function):
+    """What the engine must know of a handler: see `bind.rs` for how it is used."""
+    target = function
+    while hasattr(target, "__wrapped__"):
+        target = target.__wrapped__
+    call = getattr(target, "__call__", None)
+    is_async = inspect.iscoroutinefunction(target) or (
+        not inspect.isroutine(target) and inspect.iscoroutinefunction(call)
+    )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some functions written in C do not tell.
+        signature = inspect.Signature(
+            [
+                inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+                inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+            ]
+        )
+    hints = type_hints(function)
+    params = []
+    open_positional = open_keywords = False
+    for param in signature.parameters.values():
+        if param.kind is inspect.Parameter.VAR_POSITIONAL:
+            open_positional = True
+        elif param.kind is inspect.Parameter.VAR_KEYWORD:
+            open_keywords = True
+        else:
+            required = param.default is inspect.Parameter.empty
+            annotation = hints.get(param.name, param.annotation)
+            params.append(
+                (
+                    param.name,
+                    KINDS[param.kind],
+                    required,
+                    mask(annotation),
+                    shown_annotation(param.annotation),
+                    None if required else shorten(repr(param.default)),
+                )
+            )
+    doc = inspect.getdoc(function) or ""
+    returns = signature.return_annotation
+    return (
+        function,
+        module,
+        name,
+        is_async,
+        params,
+        open_positional,
+        open_keywords,
+        doc.split("\n\n")[0].replace("\n", " ").strip(),
+        shown_annotation(returns),
+    )
+
+
+def type_hints(function):
+    import typing
+
+    try:
+        return typing.get_type_hints(function)
+    except Exception:
+        # A name that only a type checker imports; the text of the annotation is still there.
+        return {}
+
+
+def mask(annotation):
+    import typing
+
+    if annotation is inspect.Parameter.empty:
+        return ANY
+    if isinstance(annotation, str):
+        return TABLE if annotation.rpartition(".")[2] == "DataFrame" else ANY
+    if annotation in MASKS if isinstance(annotation, type) or annotation is None else False:
+        return MASKS[annotation]
+    if isinstance(annotation, type):
+        is_table = annotation.__name__ == "DataFrame" and is_pandas(annotation)
+        return TABLE if is_table else ANY
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return mask(typing.get_args(annotation)[0])
+    if origin is typing.Union or origin is types.UnionType:
+        bits = 0
+        for part in typing.get_args(annotation):
+            bits |= mask(part)
+        return ANY if bits & ANY else bits
+    if origin in (list, dict):
+        return MASKS[origin]
+    return ANY
+
+
+def is_pandas(cls):
+    return (cls.__module__ or "").partition(".")[0] == "pandas"
+
+
+def shown_annotation(annotation):
+    if annotation is inspect.Parameter.empty:
+        return ""
+    if isinstance(annotation, str):
+        return annotation
+    return inspect.formatannotation(annotation).removeprefix("typing.")
+
+
+def shorten(text):
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def to_table(value):
+    """JSON rows (a list of objects) or columns (an object of lists) as a pandas table."""
+    import pandas
+
+    if isinstance(value, pandas.DataFrame):
+        return value
+    if isinstance(value, list) and not all(isinstance(row, dict) for row in value):
+        raise ValueError("a table is a list of objects, one per row")
+    return pandas.DataFrame(value)
+
+
+def describe(error, trace):
+    """An exception as data: class, message, traceback as text, frames outermost first."""
+    import traceback
+
+    cls = type(error)
+    module = cls.__module__
+    name = cls.__qualname__ if module in ("builtins", "__main__") else f"{module}.{cls.__qualname__}"
+    try:
+        message = str(error)
+    except Exception as second:
+        message = f"<str() of it raised {type(second).__name__}>"
+    try:
+        text = "".join(traceback.format_exception(cls, error, trace))
+        frames = [
+            (frame.filename, frame.lineno or 0, frame.name)
+            for frame in traceback.extract_tb(trace)
+            if not frame.filename.startswith("<exuvia")
+        ]
+    except Exception:
+        text, frames = f"{name}: {message}\n", []
+    return name, message, text, frames[-200:]
+
+
+def run(engine):
+    """Turns the engine until the host is done with this worker."""
+    if engine.has_async:
+        run_loop(engine)
+    else:
+        while engine.turn(-1, -1) is not None:
+            pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass
+
+
+def run_loop(engine):
+    """The same inside asyncio: the engine's turn is what the loop does when it selects."""
+    import asyncio
+    import selectors
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout=None):
+            # Whole milliseconds, rounded up: a timer must not spin.
+            wait = -1 if timeout is None else 0 if timeout <= 0 else -int(-timeout * 1e3 // 1)
+            ready = engine.turn(wait, self.fileno())
+            if ready is None:
+                loop.stop()
+                return []
+            return super().select(0) if ready else []
+
+    loop = asyncio.SelectorEventLoop(Selector())
+    asyncio.set_event_loop(loop)
+    eager = sys.version_info >= (3, 12)
+
+    def start(coroutine):
+        if eager and loop.get_task_factory() is None:
+            return asyncio.Task(coroutine, loop=loop, eager_start=True)
+        return loop.create_task(coroutine)
+
+    engine.use_loop(loop, start, asyncio._set_running_loop, asyncio.CancelledError)
+    while True:
+        try:
+            loop.run_forever()
+            break
+        except (SystemExit, KeyboardInterrupt):
+            # A handler's own: its task has it, and the call ends with it.
+            continue
+
+
+def main(engine, stacks_signal):
+    prepare(stacks_signal)
+    request = engine.greet(sys.version.split()[0])
+    if request is None:
+        return
+    try:
+        plans = load(*request)
+    except LoadError as error:
+        cause = error.__cause__
+        engine.refuse(str(error), "" if cause is None else describe(cause, cause.__traceback__)[2])
+        return
+    engine.ready(plans)
+    run(engine)
