@@ -1,0 +1,10 @@
+//! The server over real sockets, with targets that end as told. Each line of `docs/http.md` that
+//! promises something is held by a test here.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod calls;
+mod drain;
+mod limits;
+mod noise;
+mod pages;
+mod support;
