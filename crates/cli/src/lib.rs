@@ -1,1 +1,84 @@
-//! exuvia-cli
+//! The `exuvia` command: arguments to calls. The binary and the wheel's `python -m exuvia` share it.
+//!
+//! How a setting gets its value is in `settings` (the one table), `args`, `project` and `resolve`;
+//! what the commands do in `serve`, `call` and `config`; what people read in `render`, `routes` and
+//! `exit`. Nothing here knows how anything works: that is for `exuvia-env`, `exuvia-host` and
+//! `exuvia-serve`.
+#![forbid(unsafe_code)]
+
+mod args;
+mod call;
+mod config;
+pub mod docs;
+mod exit;
+mod files;
+mod json;
+mod logging;
+mod project;
+mod render;
+mod resolve;
+mod routes;
+mod serve;
+mod settings;
+mod signals;
+mod start;
+mod targets;
+mod terminal;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::error::ErrorKind;
+
+use crate::{
+    exit::{Exit, Stop},
+    start::Origins,
+};
+
+/// Runs the command with `args`, the program's name first, and gives the exit code.
+///
+/// `runtime` is the worker runtime library where the caller knows it: a wheel knows its own native
+/// module. `python` is the interpreter that the person chose by running it (`python -m exuvia`):
+/// handlers run with it unless `--python` or a project file names another.
+#[must_use]
+pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Option<PathBuf>) -> i32 {
+    let matches = match args::command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version go to stdout; a reader that went away has what it wanted.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { Exit::Ok } else { Exit::Usage }.code();
+        }
+    };
+    let variables: resolve::Variables = std::env::vars_os().collect();
+    for warning in resolve::strange_variables(&variables) {
+        terminal::warn(&warning, &variables);
+    }
+    let Some((name, matches)) = matches.subcommand() else { return Exit::Usage.code() };
+    let as_json = name == "call" && matches.get_flag("json");
+    let result = working_folder().and_then(|cwd| match name {
+        "config" => config::run(matches, &cwd, &variables),
+        name => {
+            let origins = Origins { cwd, variables: variables.clone(), runtime, python };
+            if name == "serve" { serve::run(matches, origins) } else { call::run(matches, origins) }
+        }
+    });
+    match result {
+        Ok(exit) => exit.code(),
+        Err(stop) => {
+            if as_json {
+                // Who asked for JSON and does not read it gets the exit code.
+                let _ = terminal::data(format!("{}\n", stop.json()).as_bytes());
+            } else {
+                terminal::show(&stop, &variables);
+            }
+            stop.exit.code()
+        }
+    }
+}
+
+fn working_folder() -> Result<PathBuf, Stop> {
+    std::env::current_dir().map_err(|error| {
+        Stop::usage(format!("the working folder is not there any more, or not readable: {error}"))
+    })
+}

@@ -1,1 +1,6 @@
-fn main() {}
+//! The `exuvia` binary.
+#![forbid(unsafe_code)]
+
+fn main() {
+    std::process::exit(exuvia_cli::run(std::env::args_os().collect(), None, None));
+}

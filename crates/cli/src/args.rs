@@ -1,0 +1,192 @@
+//! The argument parser, made from the table of settings.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::OsStringValueParser, value_parser};
+
+use crate::{
+    exit,
+    resolve::Flags,
+    settings::{Cmd, Kind, SETTINGS, Setting},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  exuvia serve weather.py                       serve the functions of a file
+  exuvia serve algos/ --port 9000               serve each Python file of a folder
+  exuvia serve                                  serve what exuvia.toml lists
+  exuvia serve algos/ --list                    show the routes
+  exuvia call weather.py:seattle                call one function, print its result
+  exuvia call weather.py:spread --arg unit=C --in days.json --out spread.ndjson
+  exuvia config                                 show every setting and where it comes from";
+
+const SERVE_EXAMPLES: &str = "\
+A TARGET is a Python file, a folder of them, `module`, `module:function`, `file.py:function`, or an
+exuvia.toml (or the folder it lies in). Without one, `targets` of the project file is taken. Each
+public function becomes a route: POST /<module>/<function>, with its arguments as a JSON object.
+
+Examples:
+  exuvia serve weather.py
+  exuvia serve algos/ reports.py:monthly --workers 4 --timeout 5s
+  exuvia serve algos/ --route-timeout weather/spread=60s
+  exuvia serve algos/ --list";
+
+const CALL_EXAMPLES: &str = "\
+The result goes to stdout as JSON, or to the file of --out. What the function prints goes to stderr.
+With --json a failure is printed on stdout, as {\"ok\": false, ...}; a result looks the same with
+and without it.
+
+Examples:
+  exuvia call weather.py:seattle
+  exuvia call weather.py:spread --arg unit=C --in days.json
+  exuvia call weather.py:spread --in days.ndjson --out spread.json
+  cat days.ndjson | exuvia call weather.py:spread --in - --in-format ndjson";
+
+/// The words for the formats of files, with the endings that mean them.
+pub(crate) const FORMATS: [&str; 2] = ["json", "ndjson"];
+
+/// The whole parser.
+pub(crate) fn command() -> Command {
+    Command::new("exuvia")
+        .bin_name("exuvia")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serves and calls Python functions from worker processes it looks after")
+        .after_help(EXAMPLES)
+        .after_long_help(format!("{EXAMPLES}\n\n{}", exit::help()))
+        .max_term_width(100)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve())
+        .subcommand(call())
+        .subcommand(config())
+}
+
+/// The flags of `command` that were given; `config` has those of `serve`.
+pub(crate) fn flags(matches: &ArgMatches, command: Cmd) -> Flags {
+    let given = |setting: &Setting| {
+        setting.flag?;
+        let values = matches.get_many::<OsString>(setting.key)?;
+        Some((setting.key, values.cloned().collect()))
+    };
+    SETTINGS.iter().filter(|setting| setting.is_for(command)).filter_map(given).collect()
+}
+
+fn serve() -> Command {
+    Command::new("serve")
+        .about("Serve Python functions over HTTP")
+        .after_help(SERVE_EXAMPLES)
+        .arg(
+            Arg::new("target")
+                .value_name("TARGET")
+                .action(ArgAction::Append)
+                .help("What to serve: file, folder, module, module:function, exuvia.toml"),
+        )
+        .arg(switch("list", "Load the targets, print their routes and end"))
+        .arg(switch("json", "With --list: print the routes as JSON"))
+        .args(setting_args(Cmd::Serve))
+}
+
+fn call() -> Command {
+    let file = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
+    };
+    let format = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("FORMAT").value_parser(FORMATS).help(help)
+    };
+    Command::new("call")
+        .about("Call one Python function")
+        .after_help(format!("{CALL_EXAMPLES}\n\n{}", exit::help()))
+        .arg(
+            Arg::new("target")
+                .value_name("TARGET")
+                .required(true)
+                .help("The function: file.py:function or module:function"),
+        )
+        .arg(
+            Arg::new("arg")
+                .long("arg")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("An argument; the text is read by the parameter's annotation. Repeatable"),
+        )
+        .arg(file("in", "Arguments or rows from a .json, .ndjson or .jsonl file; - for stdin"))
+        .arg(format("in-format", "What --in holds, whatever its name [default: json for stdin]"))
+        .arg(file("out", "Write the result to a .json, .ndjson or .jsonl file; - for stdout"))
+        .arg(format("out-format", "How the result is written, whatever --out is called"))
+        .arg(switch("json", "Print a failure as JSON on stdout"))
+        .arg(switch("traceback", "Show the Python traceback of a failure"))
+        .args(setting_args(Cmd::Call))
+}
+
+fn config() -> Command {
+    let arguments = || {
+        let project = Arg::new("project")
+            .long("project")
+            .value_name("PATH")
+            .value_parser(value_parser!(PathBuf))
+            .help("The project file or its folder [default: that of the working folder]");
+        let mut arguments = vec![project, switch("json", "Print JSON")];
+        arguments.extend(setting_args(Cmd::Serve));
+        arguments
+    };
+    Command::new("config")
+        .about("Show every setting of `serve`, its value and where that comes from")
+        .args_conflicts_with_subcommands(true)
+        .args(arguments())
+        .subcommand(Command::new("show").about("The same as `exuvia config`").args(arguments()))
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// The flags of the settings that `command` has.
+fn setting_args(command: Cmd) -> Vec<Arg> {
+    let arg = |setting: &'static Setting| {
+        let repeatable = setting.kind == Kind::Routes;
+        let action = if repeatable { ArgAction::Append } else { ArgAction::Set };
+        Some(
+            Arg::new(setting.key)
+                .long(setting.flag?)
+                .value_name(setting.kind.placeholder())
+                .value_parser(OsStringValueParser::new())
+                .action(action)
+                .help_heading("Settings")
+                .help(help(setting)),
+        )
+    };
+    SETTINGS.iter().filter(|setting| setting.is_for(command)).filter_map(arg).collect()
+}
+
+fn help(setting: &Setting) -> String {
+    let mut text = setting.help.to_owned();
+    if let Kind::Choice(words) = setting.kind {
+        text += &format!(" [one of: {}]", words.join(", "));
+    }
+    text += &format!(" [default: {}]", setting.default_text());
+    if let Some(env) = setting.env {
+        text += &format!(" [variable: {env}]");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parser_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_told_from_defaults() {
+        let matches = command()
+            .try_get_matches_from(["exuvia", "serve", "a.py", "--port", "1", "b.py"])
+            .expect("parsed");
+        let (_, serve) = matches.subcommand().expect("a subcommand");
+        assert_eq!(flags(serve, Cmd::Serve), Flags::from([("port", vec!["1".into()])]));
+        let targets: Vec<_> = serve.get_many::<String>("target").into_iter().flatten().collect();
+        assert_eq!(targets, ["a.py", "b.py"]);
+    }
+}

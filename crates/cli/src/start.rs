@@ -1,0 +1,71 @@
+//! What `serve` and `call` do alike: find Python and the runtime, start the pool.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use exuvia_core::Failure;
+use exuvia_env::{EnvError, Environment, Request, probe};
+use exuvia_host::{Pool, PoolConfig, StartError};
+
+use crate::{
+    exit::{Exit, Stop},
+    render::{self, Around},
+    resolve::{Resolved, Variables},
+    targets::Plan,
+};
+
+/// What the process was started with.
+pub(crate) struct Origins {
+    pub(crate) cwd: PathBuf,
+    pub(crate) variables: Variables,
+    /// The runtime library the wheel knows of.
+    pub(crate) runtime: Option<PathBuf>,
+    /// The interpreter that runs this process, where one does.
+    pub(crate) python: Option<PathBuf>,
+}
+
+/// Finds the environment and the runtime. Executes interpreters: not on the thread of a runtime.
+pub(crate) fn find(
+    origins: &Origins,
+    settings: &Resolved,
+    plan: &Plan,
+) -> Result<(Environment, PathBuf), EnvError> {
+    let explicit = settings.path("python").map(|path| {
+        let origin = settings.origin("python");
+        (path, origin)
+    });
+    let environment = exuvia_env::find(&Request {
+        explicit,
+        running: origins.python.clone(),
+        targets: &plan.folders,
+        cwd: origins.cwd.clone(),
+        env: &|name| origins.variables.get(std::ffi::OsStr::new(name)).cloned(),
+        limit: probe::LIMIT,
+    })?;
+    let explicit = settings.path("runtime").or_else(|| origins.runtime.clone());
+    // Without a path of its own a process still has the folder it works in.
+    let exe = std::env::current_exe().unwrap_or_else(|_| origins.cwd.join("exuvia"));
+    Ok((environment, exuvia_env::find_runtime(&exe, explicit)?))
+}
+
+/// Starts a pool and puts what goes wrong into words.
+pub(crate) async fn pool(
+    config: PoolConfig,
+    environment: &Environment,
+    typed: &[String],
+    cwd: &Path,
+    traceback: bool,
+) -> Result<Arc<Pool>, Stop> {
+    let modules = config.working_dir.clone();
+    let around =
+        Around { targets: typed, handler: None, environment, cwd, modules: &modules, traceback };
+    Pool::start(config).await.map_err(|error| match error {
+        StartError::Load(failure) => render::stop(failure, None, &around),
+        StartError::Runtime { .. } | StartError::Python { .. } | StartError::Io(_) => Stop {
+            failure: Some(Box::new(Failure::Host { message: error.to_string() })),
+            ..Stop::new(Exit::NoPython, format!("{error}\npython: {environment}"))
+        },
+    })
+}
