@@ -347,7 +347,12 @@ impl Link {
         let infos = match ready {
             Ready::Handlers(infos) => infos,
             Ready::Failed(failure) => {
-                tracing::error!(worker = self.id, %failure, "handlers do not load");
+                // Whoever starts the pool is told; a later worker's trouble is only seen here.
+                if state.handlers.is_empty() {
+                    tracing::debug!(worker = self.id, %failure, "handlers do not load");
+                } else {
+                    tracing::error!(worker = self.id, %failure, "handlers do not load any more");
+                }
                 self.shared.start_failed(StartError::Load(failure));
                 return Err(Stop::Gone);
             }

@@ -41,7 +41,10 @@ impl Shared {
         let running = begun.iter().filter(|(_, running)| *running).count() as u32;
         let place = Some((id, worker.pid));
         for (call, was_running) in begun {
-            let failure = if was_running {
+            let failure = if state.stopped {
+                // Nothing but the end of the drain has hurt it.
+                Failure::WorkerLost { reason: STOPPING.into(), retryable: true }
+            } else if was_running {
                 death.failure(&worker, &call, running)
             } else {
                 Failure::WorkerLost {
@@ -75,9 +78,11 @@ impl Shared {
     }
 }
 
+const STOPPING: &str = "the server is stopping";
+
 /// What a pool that is being stopped says.
 pub(crate) fn stopping() -> Failure {
-    Failure::Rejected { reason: "the server is stopping".into(), retry_after_ms: 1000 }
+    Failure::Rejected { reason: STOPPING.into(), retry_after_ms: 1000 }
 }
 
 // === impl Death ===

@@ -40,6 +40,13 @@ fn threads(report: &[u8]) -> Vec<Thread> {
             thread.frames.push(frame);
         }
     }
+    for thread in &mut threads {
+        // What the host started the worker with is its outermost frame.
+        let is_bootstrap = |frame: &Frame| frame.file == "<string>" && frame.function == "<module>";
+        if thread.frames.last().is_some_and(is_bootstrap) {
+            thread.frames.pop();
+        }
+    }
     threads
 }
 

@@ -6,8 +6,11 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
+    use exuvia_python::{command::main, pool::Pool};
+    #[pymodule_export]
     use exuvia_runtime::values::python::{
-        json_dumps, json_loads, ndjson_dumps, ndjson_loads, value_dumps, value_loads,
+        MalformedError, UnfitError, json_dumps, json_loads, ndjson_dumps, ndjson_loads,
+        value_dumps, value_loads,
     };
 }
 

@@ -19,6 +19,8 @@ use crate::{
     values::{DecodeOptions, decode_json, decode_ndjson, decode_value},
 };
 
+const MISSING: &str = "is missing";
+
 /// What a handler is called with.
 pub(crate) struct Arguments<'py> {
     pub(crate) positional: Bound<'py, PyTuple>,
@@ -42,11 +44,15 @@ pub(crate) fn bind<'py>(
     let py = python.py();
     let mut given = read(python, handler, call)?;
     let mut faults = Vec::new();
+    let mut unreadable = Vec::new();
     for (name, text) in &call.text_arguments {
         match handler.params.iter().find(|param| param.name == *name) {
             Some(param) => match from_text(py, param, text) {
                 Ok(value) => set(python, &given.keywords, param, value)?,
-                Err(message) => faults.push(fault(name, message)),
+                Err(message) => {
+                    faults.push(fault(name, message));
+                    unreadable.push(name.as_str());
+                }
             },
             None if handler.open_keywords => {
                 let value = from_any_text(py, text);
@@ -56,6 +62,9 @@ pub(crate) fn bind<'py>(
         }
     }
     check(python, handler, &mut given, &mut faults)?;
+    // What was given but could not be read is not missing too.
+    let is_missing = |fault: &InputFault| fault.message == MISSING;
+    faults.retain(|fault| !is_missing(fault) || !unreadable.contains(&&fault.pointer[1..]));
     if !faults.is_empty() {
         return Err(Failure::Input { faults });
     }
@@ -80,10 +89,9 @@ fn read<'py>(
         Codec::Value | Codec::Arguments => decode_value(py, body, options).map_err(malformed)?,
     };
     if call.head.codec == Codec::Arguments {
-        return value
-            .extract::<(Vec<Bound<'_, PyAny>>, Bound<'_, PyDict>)>()
-            .map(|(positional, keywords)| Given { positional, keywords, checked: false })
-            .map_err(|error| Failure::Malformed { message: format!("not arguments: {error}") });
+        return from_python(&value).map_err(|error| Failure::Malformed {
+            message: format!("not the arguments of a Python call: {error}"),
+        });
     }
     let checked = call.head.codec != Codec::Value;
     match value.cast_into_exact::<PyDict>() {
@@ -115,6 +123,13 @@ fn read<'py>(
     }
 }
 
+/// `[[positional...], {keyword: value}]`, as our own Python front writes it.
+fn from_python<'py>(value: &Bound<'py, PyAny>) -> PyResult<Given<'py>> {
+    let positional = value.get_item(0)?.extract()?;
+    let keywords = value.get_item(1)?.cast_into::<PyDict>()?;
+    Ok(Given { positional, keywords, checked: false })
+}
+
 /// Looks at each argument once: known, given once, of a type that is taken; and at what is missing.
 fn check<'py>(
     python: &Bound<'py, PyModule>,
@@ -127,7 +142,8 @@ fn check<'py>(
     let places = handler.params.iter().filter(is_named).count();
     if given.positional.len() > places && !handler.open_positional {
         let (got, s) = (given.positional.len(), if places == 1 { "" } else { "s" });
-        faults.push(fault("", format!("the handler takes {places} argument{s} by place, not {got}")));
+        faults
+            .push(fault("", format!("the handler takes {places} argument{s} by place, not {got}")));
     }
     for (value, param) in given.positional.iter_mut().zip(&handler.params) {
         required += usize::from(param.required);
@@ -157,8 +173,9 @@ fn check<'py>(
     if required < handler.required {
         for (place, param) in handler.params.iter().enumerate() {
             let by_place = param.kind != ParamKind::KeywordOnly && place < given.positional.len();
-            if param.required && !by_place && !given.keywords.contains(&param.key).unwrap_or(false) {
-                faults.push(fault(&param.name, "is missing".into()));
+            if param.required && !by_place && !given.keywords.contains(&param.key).unwrap_or(false)
+            {
+                faults.push(fault(&param.name, MISSING.into()));
             }
         }
     }
@@ -235,7 +252,8 @@ fn fit<'py>(
         };
     }
     if checked {
-        faults.push(fault(&param.name, format!("must be {}, not {}", mask.words(), a(kind, value))));
+        faults
+            .push(fault(&param.name, format!("must be {}, not {}", mask.words(), a(kind, value))));
     }
     Ok(None)
 }

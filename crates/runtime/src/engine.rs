@@ -114,11 +114,16 @@ struct Done {
 impl Engine {
     /// Greets the host and returns what to import: `(search path, [(module, file, attribute)])`;
     /// `None` when the host is gone.
-    fn greet<'py>(&self, py: Python<'py>, version: String) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    fn greet<'py>(
+        &self,
+        py: Python<'py>,
+        version: String,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let load = loop {
             match self.next_event()? {
                 Some(Event::Hello(hello)) => {
-                    let limits = Limits { max_payload: hello.limits.max_payload, ..Limits::default() };
+                    let limits =
+                        Limits { max_payload: hello.limits.max_payload, ..Limits::default() };
                     let greeting = Hello { python: Some(version), ..Hello::new(limits) };
                     self.connection.borrow_mut().hello(&greeting).map_err(broken)?;
                     break hello.load.unwrap_or_default();
@@ -133,7 +138,8 @@ impl Engine {
         };
         self.write()?;
         let targets = load.targets.into_iter();
-        let targets = targets.map(|LoadTarget { module, file, attribute }| (module, file, attribute));
+        let targets =
+            targets.map(|LoadTarget { module, file, attribute }| (module, file, attribute));
         let targets = PyList::new(py, targets.collect::<Vec<_>>())?;
         Ok(Some((load.search_path, targets).into_pyobject(py)?))
     }
@@ -413,7 +419,11 @@ impl Engine {
     }
 
     /// Starts a coroutine as a task.
-    fn start(slf: &Bound<'_, Self>, running: Running, coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn start(
+        slf: &Bound<'_, Self>,
+        running: Running,
+        coroutine: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let this = slf.borrow();
         let py = slf.py();
         let start = this.event_loop.borrow().as_ref().map(|used| used.start.clone_ref(py));
@@ -460,7 +470,12 @@ impl Engine {
     }
 
     /// Writes a call's end.
-    fn end(&self, py: Python<'_>, running: Running, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
+    fn end(
+        &self,
+        py: Python<'_>,
+        running: Running,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let python = self.python.bind(py);
         let value = match result {
             Ok(value) => value,

@@ -89,8 +89,17 @@ type Plan<'py> = (
 impl Handler {
     /// Reads a plan: the handler, and what the host is told of it.
     pub(crate) fn from_plan(plan: &Bound<'_, PyAny>) -> PyResult<(Self, HandlerInfo)> {
-        let (function, module, name, is_async, planned, open_positional, open_keywords, doc, returns): Plan<'_> =
-            plan.extract()?;
+        let (
+            function,
+            module,
+            name,
+            is_async,
+            planned,
+            open_positional,
+            open_keywords,
+            doc,
+            returns,
+        ): Plan<'_> = plan.extract()?;
         let mut params = Vec::with_capacity(planned.len());
         let mut told = Vec::with_capacity(planned.len());
         for (key, kind, required, mask, annotation, default) in planned {

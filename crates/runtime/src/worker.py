@@ -18,6 +18,8 @@ import types
 
 MARK = "\x1e"
 CRASH_FD = 4
+# Our own frames, and those of the import system, say nothing to a user.
+OURS = ("<exuvia", "<frozen importlib")
 
 # The call that this context belongs to, as a number; 0: none.
 current_call = contextvars.ContextVar("exuvia_call", default=0)
@@ -302,12 +304,14 @@ def describe(error, trace):
         message = str(error)
     except Exception as second:
         message = f"<str() of it raised {type(second).__name__}>"
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
+        trace = trace.tb_next
     try:
         text = "".join(traceback.format_exception(cls, error, trace))
         frames = [
             (frame.filename, frame.lineno or 0, frame.name)
             for frame in traceback.extract_tb(trace)
-            if not frame.filename.startswith("<exuvia")
+            if not frame.filename.startswith(OURS)
         ]
     except Exception:
         text, frames = f"{name}: {message}\n", []

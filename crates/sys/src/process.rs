@@ -11,6 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
     pidfd_send_signal, waitid,
@@ -39,6 +40,9 @@ pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
 }
+
+/// A killed process is gone well within this, unless the kernel holds it.
+const DEATH: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +195,10 @@ impl Drop for Process {
         // Nobody waits for it any more: end it, and leave no zombie where that needs no waiting.
         if matches!(self.try_wait(), Ok(None)) {
             self.kill();
-            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+            // The descriptor is non-blocking, so waitid alone would not wait.
+            let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            let _ = poll(&mut ended, Some(&DEATH));
+            let _ = self.try_wait();
         }
     }
 }
@@ -264,6 +271,14 @@ mod tests {
         let mut text = String::new();
         std::fs::File::from(read).read_to_string(&mut text).expect("fd 3");
         assert_eq!(text, "three\n");
+    }
+
+    #[test]
+    fn a_dropped_child_is_ended_and_leaves_no_zombie() {
+        let (process, _output) = shell("sleep 60", vec![]);
+        let id = process.id();
+        drop(process);
+        assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
     }
 
     #[test]
