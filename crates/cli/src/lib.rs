@@ -34,13 +34,25 @@ use crate::{
     start::Origins,
 };
 
+/// The Python interpreter that runs this command, where one does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interpreter {
+    /// None does: this is the binary.
+    None,
+    /// The person chose it by running it (`python -m exuvia`): handlers run with it unless
+    /// `--python` or a project file names another.
+    Running(PathBuf),
+    /// The command is a script of its environment: handlers run with it where no other environment
+    /// is found.
+    Installed(PathBuf),
+}
+
 /// Runs the command with `args`, the program's name first, and gives the exit code.
 ///
 /// `runtime` is the worker runtime library where the caller knows it: a wheel knows its own native
-/// module. `python` is the interpreter that the person chose by running it (`python -m exuvia`):
-/// handlers run with it unless `--python` or a project file names another.
+/// module.
 #[must_use]
-pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Option<PathBuf>) -> i32 {
+pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Interpreter) -> i32 {
     let matches = match args::command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {

@@ -10,6 +10,7 @@ use exuvia_env::{EnvError, Environment, Request, probe};
 use exuvia_host::{Pool, PoolConfig, StartError};
 
 use crate::{
+    Interpreter,
     exit::{Exit, Stop},
     render::{self, Around},
     resolve::{Resolved, Variables},
@@ -23,7 +24,7 @@ pub(crate) struct Origins {
     /// The runtime library the wheel knows of.
     pub(crate) runtime: Option<PathBuf>,
     /// The interpreter that runs this process, where one does.
-    pub(crate) python: Option<PathBuf>,
+    pub(crate) python: Interpreter,
 }
 
 /// Finds the environment and the runtime. Executes interpreters: not on the thread of a runtime.
@@ -36,9 +37,15 @@ pub(crate) fn find(
         let origin = settings.origin("python");
         (path, origin)
     });
+    let (running, installed) = match &origins.python {
+        Interpreter::None => (None, None),
+        Interpreter::Running(python) => (Some(python), None),
+        Interpreter::Installed(python) => (None, Some(python)),
+    };
     let environment = exuvia_env::find(&Request {
         explicit,
-        running: origins.python.clone(),
+        running: running.cloned(),
+        installed: installed.cloned(),
         targets: &plan.folders,
         cwd: origins.cwd.clone(),
         env: &|name| origins.variables.get(std::ffi::OsStr::new(name)).cloned(),

@@ -29,13 +29,12 @@ impl CallIds {
     /// A new source, starting at 0.
     #[must_use]
     pub fn new() -> Self {
-        // RandomState is the only randomness in std. Time and process id are mixed in because it
+        // RandomState is the only randomness in std. The time is mixed in because it
         // takes its keys once per thread and then counts.
         let mut hasher = RandomState::new().build_hasher();
         if let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             hasher.write_u128(now.as_nanos());
         }
-        hasher.write_u32(std::process::id());
         let random = hasher.finish();
         Self { source: (random ^ (random >> 32)) as u32, next: AtomicU64::new(0) }
     }

@@ -131,7 +131,9 @@ fn missing_hint(path: &Path, origin: &Origin) -> String {
 fn broken_hint(path: &Path, origin: &Origin) -> String {
     match origin {
         Origin::VirtualEnv | Origin::BesideTarget | Origin::WorkingFolder => recreate(path),
-        Origin::Chosen(_) | Origin::Running | Origin::Path => another_hint(origin),
+        Origin::Chosen(_) | Origin::Running | Origin::Installed | Origin::Path => {
+            another_hint(origin)
+        }
     }
 }
 
@@ -161,6 +163,7 @@ impl fmt::Display for Origin {
         f.write_str(match self {
             Self::Chosen(by) => by,
             Self::Running => "the Python that runs this command",
+            Self::Installed => "the environment this command is installed in",
             Self::VirtualEnv => "VIRTUAL_ENV",
             Self::BesideTarget => ".venv beside the target",
             Self::WorkingFolder => ".venv in the working folder",

@@ -27,6 +27,9 @@ pub struct Request<'a> {
     /// The interpreter that runs this very program, if one does (`python -m exuvia`). Who types a
     /// Python's path before `-m exuvia` has chosen it, so only `explicit` goes before it.
     pub running: Option<PathBuf>,
+    /// The interpreter this program is installed with, if it is (a wheel's `exuvia` script): taken
+    /// where nothing else was found, instead of what happens to be on `PATH`.
+    pub installed: Option<PathBuf>,
     /// The folders of the targets.
     pub targets: &'a [PathBuf],
     /// The working folder, absolute.
@@ -50,6 +53,8 @@ pub enum Origin {
     BesideTarget,
     /// A `.venv` in the working folder.
     WorkingFolder,
+    /// The interpreter this program is installed with.
+    Installed,
     /// The search path.
     Path,
 }
@@ -73,7 +78,8 @@ pub struct Environment {
 }
 
 /// Finds the environment: what was chosen, the running interpreter, `VIRTUAL_ENV`, a `.venv`
-/// beside a target, a `.venv` in the working folder, then `python3` and `python` on `PATH`.
+/// beside a target, a `.venv` in the working folder, the interpreter this program is installed
+/// with, then `python3` and `python` on `PATH`.
 ///
 /// # Errors
 /// Why the chosen one does not do, or every place that was looked at.
@@ -103,6 +109,9 @@ pub fn find(request: &Request<'_>) -> Result<Environment, EnvError> {
         let origin =
             if folder == request.cwd { Origin::WorkingFolder } else { Origin::BesideTarget };
         return take(&venv.join(IN_ENVIRONMENT), origin, request);
+    }
+    if let Some(path) = &request.installed {
+        return take(path, Origin::Installed, request);
     }
     search_path(request, looked)
 }
@@ -264,6 +273,7 @@ impl fmt::Debug for Request<'_> {
         f.debug_struct("Request")
             .field("explicit", &self.explicit)
             .field("running", &self.running)
+            .field("installed", &self.installed)
             .field("targets", &self.targets)
             .field("cwd", &self.cwd)
             .finish_non_exhaustive()

@@ -23,6 +23,7 @@ struct Bench {
     folder: TempDir,
     explicit: Option<(PathBuf, String)>,
     running: Option<PathBuf>,
+    installed: Option<PathBuf>,
     targets: Vec<PathBuf>,
     env: HashMap<String, OsString>,
     limit: Duration,
@@ -36,6 +37,7 @@ impl Bench {
             folder,
             explicit: None,
             running: None,
+            installed: None,
             targets: Vec::new(),
             env: HashMap::new(),
             limit: Duration::from_secs(20),
@@ -73,6 +75,7 @@ impl Bench {
         find(&Request {
             explicit: self.explicit.clone(),
             running: self.running.clone(),
+            installed: self.installed.clone(),
             targets: &self.targets,
             cwd: self.path("here"),
             env: &|name| self.env.get(name).cloned(),
@@ -109,6 +112,10 @@ fn places_are_looked_at_in_order() {
     let on_path = bench.python("bin/python3", &good());
     bench.set("PATH", bench.path("bin"));
     assert_eq!(bench.found(), (on_path, Origin::Path));
+
+    let installed = bench.python("installed/bin/python", &good());
+    bench.installed = Some(installed.clone());
+    assert_eq!(bench.found(), (installed, Origin::Installed));
 
     let in_cwd = bench.python("here/.venv/bin/python", &good());
     assert_eq!(bench.found(), (in_cwd, Origin::WorkingFolder));

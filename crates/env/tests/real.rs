@@ -9,6 +9,7 @@ fn the_python_on_path_answers() {
     let found = find(&Request {
         explicit: None,
         running: None,
+        installed: None,
         targets: &[],
         cwd: PathBuf::from(std::path::MAIN_SEPARATOR_STR),
         env: &|name| (name == "PATH").then(|| std::env::var_os(name)).flatten(),

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn a_call_is_either_begun_or_taken_back_never_both() {
         let words: Vec<AtomicU64> = (0..Claims::words_for(1)).map(|_| AtomicU64::new(0)).collect();
-        Claims::format(&words);
+        let _ = Claims::format(&words);
         let (begun, revoked) = (AtomicUsize::new(0), AtomicUsize::new(0));
         for call in (2..2_000).step_by(2) {
             Claims::format(&words).queue(0, call);

@@ -52,7 +52,7 @@ pub enum Event {
     Result { call: u64, slot: u16, head: ResultHead, payload: Bytes },
     /// A failure of our call.
     Failure { call: u64, slot: u16, run_ns: u64, failure: Box<Failure> },
-    /// The peer wants its call stopped.
+    /// The peer wants its call stopped; it may have been answered meanwhile.
     Cancel { call: u64, slot: u16 },
     /// Our cancel was heard.
     Cancelling { call: u64, slot: u16 },

@@ -8,6 +8,10 @@ use crate::{BUILD, PROTOCOL, ProtocolError};
 /// The word that opens every connection.
 pub const MAGIC: &str = "exuvia";
 
+/// How deep a body may be nested; ours are not nested half as deep. A reader recurses, and what a
+/// worker writes must not use up the host's stack.
+const MAX_DEPTH: usize = 32;
+
 /// What a side takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -116,7 +120,9 @@ impl Hello {
 
 /// Reads a MessagePack body.
 pub(crate) fn read<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, ProtocolError> {
-    rmp_serde::from_slice(body)
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+    reader.set_max_depth(MAX_DEPTH);
+    T::deserialize(&mut reader)
         .map_err(|error| ProtocolError::Body { kind, what: error.to_string() })
 }
 

@@ -1,0 +1,332 @@
+//! What JSON has no type for, and the nearest thing it has.
+
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{
+        PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PyMemoryView, PySet,
+        PyString, PyTuple, PyType,
+    },
+};
+
+use super::{
+    encode::{Encoder, SHORT, deeper},
+    iso,
+    table::Layout,
+    text,
+};
+use crate::values::{
+    Unfit,
+    object::{Lazy, attribute_step, derives, exact, index_step, key_step, type_name},
+};
+
+static ENUM: Lazy = Lazy::new("enum", "Enum");
+static DATE: Lazy = Lazy::new("datetime", "date");
+static TIME: Lazy = Lazy::new("datetime", "time");
+static TIMEDELTA: Lazy = Lazy::new("datetime", "timedelta");
+static DECIMAL: Lazy = Lazy::new("decimal", "Decimal");
+static UUID: Lazy = Lazy::new("uuid", "UUID");
+static MAPPING: Lazy = Lazy::new("collections.abc", "Mapping");
+static FIELDS: Lazy = Lazy::new("dataclasses", "fields");
+static PYDANTIC: Lazy = Lazy::new("pydantic", "BaseModel");
+static MSGSPEC: Lazy = Lazy::new("msgspec", "Struct");
+static NUMPY_SCALAR: Lazy = Lazy::new("numpy", "generic");
+static NUMPY_ARRAY: Lazy = Lazy::new("numpy", "ndarray");
+static NUMPY_DATES: Lazy = Lazy::new("numpy", "datetime_as_string");
+static PANDAS_NAT: Lazy = Lazy::new("pandas", "NaT");
+static PANDAS_NA: Lazy = Lazy::new("pandas", "NA");
+static PANDAS_TIMEDELTA: Lazy = Lazy::new("pandas", "Timedelta");
+static PANDAS_FRAME: Lazy = Lazy::new("pandas", "DataFrame");
+static PANDAS_SERIES: Lazy = Lazy::new("pandas", "Series");
+static PANDAS_INDEX: Lazy = Lazy::new("pandas", "Index");
+static POLARS_FRAME: Lazy = Lazy::new("polars", "DataFrame");
+static POLARS_SERIES: Lazy = Lazy::new("polars", "Series");
+
+/// What an object of a type JSON does not have is written as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// pandas' NaT and NA.
+    Missing,
+    Enum,
+    Str,
+    Int,
+    Float,
+    Mapping,
+    Items,
+    Bytes,
+    Iso,
+    Duration,
+    Text,
+    Pydantic,
+    Msgspec,
+    Dataclass,
+    NumpyScalar,
+    NumpyArray,
+    PandasFrame,
+    PandasSeries,
+    PolarsFrame,
+    PolarsSeries,
+    Other,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// By the type alone. Where a type is several things, the first one counts.
+    pub(super) fn of(ty: &Bound<'_, PyType>) -> Self {
+        let py = ty.py();
+        // NaT claims to be a datetime, and an IntEnum is an int too: before those.
+        if PANDAS_NAT.is_of(ty) || PANDAS_NA.is_of(ty) {
+            return Self::Missing;
+        }
+        if ENUM.is_base_of(ty) {
+            return Self::Enum;
+        }
+        if PANDAS_TIMEDELTA.is_base_of(ty) {
+            return Self::Iso;
+        }
+        let builtins = [
+            (py.get_type::<PyString>(), Self::Str),
+            (py.get_type::<PyInt>(), Self::Int),
+            (py.get_type::<PyFloat>(), Self::Float),
+            (py.get_type::<PyDict>(), Self::Mapping),
+            (py.get_type::<PyList>(), Self::Items),
+            (py.get_type::<PyTuple>(), Self::Items),
+            (py.get_type::<PySet>(), Self::Items),
+            (py.get_type::<PyFrozenSet>(), Self::Items),
+            (py.get_type::<PyBytes>(), Self::Bytes),
+            (py.get_type::<PyByteArray>(), Self::Bytes),
+            (py.get_type::<PyMemoryView>(), Self::Bytes),
+        ];
+        if let Some((_, kind)) = builtins.iter().find(|(class, _)| derives(ty, class)) {
+            return *kind;
+        }
+        let library = [
+            (&DATE, Self::Iso), // datetime is a date
+            (&TIME, Self::Iso),
+            (&TIMEDELTA, Self::Duration),
+            (&DECIMAL, Self::Text),
+            (&UUID, Self::Text),
+            (&PYDANTIC, Self::Pydantic),
+            (&MSGSPEC, Self::Msgspec),
+            (&NUMPY_SCALAR, Self::NumpyScalar),
+            (&NUMPY_ARRAY, Self::NumpyArray),
+            (&PANDAS_FRAME, Self::PandasFrame),
+            (&PANDAS_SERIES, Self::PandasSeries),
+            (&PANDAS_INDEX, Self::PandasSeries),
+            (&POLARS_FRAME, Self::PolarsFrame),
+            (&POLARS_SERIES, Self::PolarsSeries),
+        ];
+        if let Some((_, kind)) = library.iter().find(|(class, _)| class.is_base_of(ty)) {
+            return *kind;
+        }
+        if ty.hasattr(intern!(py, "__dataclass_fields__")).unwrap_or(false) {
+            return Self::Dataclass;
+        }
+        // A mapping may only be registered as one, so the abstract class itself is asked.
+        let mapping = MAPPING.loaded(py).and_then(|class| ty.is_subclass(class).ok());
+        if mapping == Some(true) { Self::Mapping } else { Self::Other }
+    }
+}
+
+// === impl Encoder ===
+
+impl<'py> Encoder<'_, 'py> {
+    pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> Kind {
+        self.kinds.of(object, Kind::of)
+    }
+
+    /// An object of a type that JSON does not have. What a library's method answers counts as a
+    /// level deeper: a method of the guest's may answer the same object again.
+    pub(super) fn converted(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        depth: u32,
+    ) -> Result<(), Unfit> {
+        let py = self.py;
+        match self.kind(object) {
+            Kind::Missing => {
+                self.out.extend_from_slice(b"null");
+                Ok(())
+            }
+            // An enum's value may be any object, another enum's member too.
+            Kind::Enum => self.value(&object.getattr(intern!(py, "value"))?, deeper(depth)?),
+            Kind::Str => self.string(object.cast().map_err(PyErr::from)?),
+            Kind::Int => self.int(object.cast().map_err(PyErr::from)?),
+            Kind::Float => self.float(object.cast::<PyFloat>().map_err(PyErr::from)?.value()),
+            Kind::Mapping => self.mapping(object, depth),
+            Kind::Items => self.items(object, depth),
+            Kind::Bytes => Err(Unfit::new(format!(
+                "`{}` has no place in JSON; send it as base64 text, or ask for the value format",
+                type_name(object)
+            ))),
+            Kind::Iso => self.plain_text(&object.call_method0(intern!(py, "isoformat"))?),
+            Kind::Duration => self.duration(object),
+            Kind::Text => self.plain_text(object.str()?.as_any()),
+            Kind::Pydantic => {
+                let arguments = PyDict::new(py);
+                arguments.set_item(intern!(py, "mode"), intern!(py, "json"))?;
+                let plain = object.call_method(intern!(py, "model_dump"), (), Some(&arguments))?;
+                self.value(&plain, deeper(depth)?)
+            }
+            Kind::Msgspec => self.msgspec(object, depth),
+            Kind::Dataclass => self.dataclass(object, depth),
+            Kind::NumpyScalar => self.numpy_scalar(object, depth),
+            Kind::NumpyArray => self.numpy_array(object, depth),
+            Kind::PandasFrame => self.pandas_rows(object, depth, Layout::Array),
+            Kind::PandasSeries => self.pandas_column(object, depth, Layout::Array),
+            Kind::PolarsFrame => self.polars_rows(object, depth, Layout::Array),
+            Kind::PolarsSeries => {
+                let items = object.call_method0(intern!(py, "to_list"))?;
+                self.value(&items, deeper(depth)?)
+            }
+            Kind::Other => Err(Unfit::new(format!("`{}` has no place in JSON", type_name(object)))),
+        }
+    }
+
+    fn plain_text(&mut self, text: &Bound<'py, PyAny>) -> Result<(), Unfit> {
+        self.string(text.cast::<PyString>().map_err(PyErr::from)?)
+    }
+
+    fn mapping(&mut self, mapping: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
+        let depth = deeper(depth)?;
+        let mut empty = true;
+        for item in mapping.call_method0(intern!(self.py, "items"))?.try_iter()? {
+            let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item?.extract()?;
+            self.out.push(if empty { b'{' } else { b',' });
+            empty = false;
+            match exact::<PyString>(&key) {
+                Some(key) => self.string(key).map_err(|unfit| unfit.at(|| "<key>".into()))?,
+                None => self.odd_key(&key, mapping)?,
+            }
+            self.out.push(b':');
+            self.value(&value, depth).map_err(|unfit| unfit.at(|| key_step(&key)))?;
+        }
+        self.close(empty, b'{', b'}')
+    }
+
+    fn items(&mut self, items: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
+        let depth = deeper(depth)?;
+        let ordered = items.is_instance_of::<PyList>() || items.is_instance_of::<PyTuple>();
+        let mut index = 0;
+        for item in items.try_iter()? {
+            self.out.push(if index == 0 { b'[' } else { b',' });
+            self.value(&item?, depth).map_err(|unfit| {
+                unfit.at(|| if ordered { index_step(index) } else { "<element>".into() })
+            })?;
+            index += 1;
+        }
+        self.close(index == 0, b'[', b']')
+    }
+
+    fn duration(&mut self, delta: &Bound<'py, PyAny>) -> Result<(), Unfit> {
+        let py = self.py;
+        let days: i64 = delta.getattr(intern!(py, "days"))?.extract()?;
+        let seconds: i64 = delta.getattr(intern!(py, "seconds"))?.extract()?;
+        let micros: i64 = delta.getattr(intern!(py, "microseconds"))?.extract()?;
+        let whole = i128::from(days) * 86_400 + i128::from(seconds);
+        iso::write_duration(self.out, whole * 1_000_000 + i128::from(micros));
+        Ok(())
+    }
+
+    fn msgspec(&mut self, object: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
+        let ty = object.get_type();
+        let names: Vec<Bound<'py, PyString>> = ty.getattr("__struct_fields__")?.extract()?;
+        let written: Vec<Bound<'py, PyString>> =
+            ty.getattr("__struct_encode_fields__")?.extract()?;
+        self.attributes(object, names.into_iter().zip(written), depth)
+    }
+
+    fn dataclass(&mut self, object: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
+        let mut names = Vec::new();
+        for field in FIELDS.get(self.py)?.call1((object,))?.try_iter()? {
+            let name: Bound<'py, PyString> =
+                field?.getattr(intern!(self.py, "name"))?.cast_into().map_err(PyErr::from)?;
+            names.push((name.clone(), name));
+        }
+        self.attributes(object, names.into_iter(), depth)
+    }
+
+    /// An object of these attributes, each under the name beside it.
+    fn attributes(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        names: impl Iterator<Item = (Bound<'py, PyString>, Bound<'py, PyString>)>,
+        depth: u32,
+    ) -> Result<(), Unfit> {
+        let depth = deeper(depth)?;
+        let mut empty = true;
+        for (name, written) in names {
+            self.out.push(if empty { b'{' } else { b',' });
+            empty = false;
+            let value = object.getattr(&name)?;
+            self.string(&written)?;
+            self.out.push(b':');
+            self.value(&value, depth)
+                .map_err(|unfit| unfit.at(|| attribute_step(&name.to_string_lossy())))?;
+        }
+        self.close(empty, b'{', b'}')
+    }
+
+    fn numpy_scalar(&mut self, scalar: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
+        let py = self.py;
+        let plain = match self.numpy_kind(scalar)? {
+            'M' => return self.numpy_date(&NUMPY_DATES.get(py)?.call1((scalar,))?),
+            'm' => self.numpy_micros(scalar)?.call_method0(intern!(py, "item"))?,
+            _ => scalar.call_method0(intern!(py, "item"))?,
+        };
+        // A longdouble's item is a longdouble again.
+        if NUMPY_SCALAR.is_base_of(&plain.get_type()) {
+            return Err(Unfit::new(format!("`{}` has no place in JSON", type_name(scalar))));
+        }
+        self.value(&plain, deeper(depth)?)
+    }
+
+    fn numpy_array(&mut self, array: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
+        let py = self.py;
+        let items = match self.numpy_kind(array)? {
+            'M' => {
+                let dates = NUMPY_DATES.get(py)?.call1((array,))?;
+                let items = dates.call_method0(intern!(py, "tolist"))?;
+                return self.numpy_dates(&items, depth);
+            }
+            'm' => self.numpy_micros(array)?.call_method0(intern!(py, "tolist"))?,
+            _ => array.call_method0(intern!(py, "tolist"))?,
+        };
+        self.value(&items, deeper(depth)?)
+    }
+
+    /// numpy's letter for the kind of a dtype: `M` times, `m` durations.
+    fn numpy_kind(&self, object: &Bound<'py, PyAny>) -> PyResult<char> {
+        let py = self.py;
+        object.getattr(intern!(py, "dtype"))?.getattr(intern!(py, "kind"))?.extract()
+    }
+
+    /// Durations in the unit whose items are Python's own timedelta, and None for NaT.
+    fn numpy_micros(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        object.call_method1(intern!(self.py, "astype"), (intern!(self.py, "timedelta64[us]"),))
+    }
+
+    /// The nested lists of times that numpy wrote as text.
+    fn numpy_dates(&mut self, items: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
+        let Ok(list) = items.cast::<PyList>() else { return self.numpy_date(items) };
+        let depth = deeper(depth)?;
+        for index in 0..list.len() {
+            self.out.push(if index == 0 { b'[' } else { b',' });
+            self.numpy_dates(&list.get_item(index)?, depth)?;
+        }
+        self.close(list.is_empty(), b'[', b']')
+    }
+
+    fn numpy_date(&mut self, date: &Bound<'py, PyAny>) -> Result<(), Unfit> {
+        let date = date.str()?;
+        match date.to_str()? {
+            "NaT" => {
+                Unfit::room(self.out, SHORT)?;
+                self.out.extend_from_slice(b"null");
+                Ok(())
+            }
+            date => text::write(self.out, date),
+        }
+    }
+}

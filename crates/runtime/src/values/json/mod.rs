@@ -1,0 +1,13 @@
+//! JSON at the edge, whole documents and one per line. `docs/values.md` has the mapping.
+
+mod convert;
+mod decode;
+mod encode;
+mod iso;
+mod lines;
+mod table;
+mod text;
+
+pub use decode::decode_json;
+pub use encode::encode_json;
+pub use lines::{decode_ndjson, encode_ndjson};

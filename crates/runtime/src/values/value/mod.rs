@@ -1,0 +1,10 @@
+//! The Value format: MessagePack, with the extension types of `docs/values.md`.
+
+mod decode;
+mod decode_ext;
+mod encode;
+mod encode_ext;
+mod ext;
+
+pub use decode::decode_value;
+pub use encode::encode_value;
