@@ -224,11 +224,13 @@ class Server:
             wait_until("its processes to end", lambda: not self.survivors(), 2.0)
         except (subprocess.TimeoutExpired, AssertionError):
             names = ", ".join(_describe(process) for process in self.survivors())
-            trouble = f"still running {STOP_SECONDS:g} s after SIGTERM: {names}\n{self.log()}"
+            trouble = f"still running after SIGTERM: {names}\n{self.log()}"
         for process in self.survivors():
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self.process.wait()
+        # The orphans are reaped by another: a killed one may take a moment to be gone.
+        wait_until("killed processes to be gone", lambda: not self.survivors())
         return trouble
 
 

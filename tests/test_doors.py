@@ -327,8 +327,7 @@ def test_scripts_are_executable_and_parse() -> None:
 # === the helpers, which must notice what is left behind ===
 
 
-def test_a_process_left_behind_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processes.STOP_SECONDS", 1.0)
+def test_a_process_left_behind_is_noticed(tmp_path: Path) -> None:
     program = tmp_path / "server.sh"
     # Ends when asked, and leaves a child that does not.
     program.write_text(

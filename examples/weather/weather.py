@@ -29,7 +29,7 @@ def seattle() -> pd.DataFrame:
 
 
 def hottest(days: int = 3) -> list[dict[str, str | float]]:
-    """Give the ``days`` with the warmest reading of 2010 in Seattle, the warmest first."""
+    """Give the days with the warmest reading of 2010 in Seattle, the warmest first."""
     if days < 1:
         raise ValueError(f"days must be at least 1, not {days}")
     readings = _readings()

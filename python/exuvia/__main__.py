@@ -6,9 +6,10 @@ from exuvia import _native
 
 
 def main() -> int:
-    """Run the command line and return its exit code."""
-    return _native.main(["exuvia", *sys.argv[1:]])
+    """Run the command line as the script `exuvia`, and return its exit code."""
+    return _native.main(["exuvia", *sys.argv[1:]], False)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Who types a Python's name has chosen that Python for the handlers too.
+    sys.exit(_native.main(["exuvia", *sys.argv[1:]], True))
