@@ -5,8 +5,10 @@ import contextlib
 import datetime as dt
 import gc
 import math
+import os
 import random
 import struct
+import subprocess
 import sys
 import types
 from typing import Any
@@ -333,6 +335,44 @@ def test_inputs_other_than_bytes() -> None:
 
 
 # --- leaks ----------------------------------------------------------------------------------------
+
+
+OUT_OF_MEMORY = """
+import resource
+from exuvia._native import json_dumps, ndjson_loads, value_dumps, value_loads
+
+part, count = "x" * 10_000_000, 30_000_000
+array = lambda: count.to_bytes(4, "big") + bytes([0x90]) * count
+resource.setrlimit(resource.RLIMIT_AS, (300_000_000, 300_000_000))
+for convert, make in [
+    (value_dumps, lambda: [part] * 50),
+    (json_dumps, lambda: [part] * 50),
+    (json_dumps, lambda: {part: part, "a": [part] * 50}),
+    (value_dumps, lambda: [[10**18] * 1000] * 50_000),
+    (json_dumps, lambda: [[10**18] * 1000] * 50_000),
+    (value_dumps, lambda: [bytearray(10_000_000)] * 50),
+    (json_dumps, lambda: ["\\n" * 5_000_000] * 50),
+    (value_loads, lambda: bytes([0xDD]) + array()),
+    (value_loads, lambda: bytes([0xC9]) + (count + 5).to_bytes(4, "big") + b"\\5\\xdd" + array()),
+    (ndjson_loads, lambda: b"[]\\n" * 10_000_000),
+]:
+    value = make()
+    try:
+        convert(value)
+    except MemoryError:
+        print("MemoryError")
+    value = None
+"""
+
+
+def test_running_out_of_memory_is_an_error_and_no_abort() -> None:
+    if sys.platform != "linux":
+        pytest.skip("limits of the address space are Linux's")
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", OUT_OF_MEMORY]
+    ended = subprocess.run(command, env=paths, capture_output=True, text=True, check=False)
+    assert ended.stderr == ""
+    assert ended.stdout.split() == ["MemoryError"] * 10
 
 
 def attempt(function: Any, *arguments: Any) -> None:
