@@ -46,23 +46,41 @@ pub(crate) fn json(handlers: &[impl AsRef<HandlerInfo>]) -> serde_json::Value {
     handlers.iter().map(route).collect()
 }
 
-/// Lines to paste into a shell: handlers that need no arguments first.
+/// Lines to paste into a shell, those first that need no thought: handlers as they are, handlers
+/// with their own defaults, then those whose arguments are for the reader to fill in.
 pub(crate) fn to_paste(handlers: &[impl AsRef<HandlerInfo>], base: &str) -> Vec<String> {
-    let mut sorted: Vec<&HandlerInfo> = handlers.iter().map(AsRef::as_ref).collect();
-    sorted.sort_by_key(|handler| required(handler).count());
-    let line = |handler: &&HandlerInfo| {
-        let url = format!("{base}{}", escaped(&path(handler)));
-        if required(handler).next().is_none() {
-            return format!("curl -s {url} -X POST | head -c 300");
-        }
-        let members: serde_json::Map<_, _> = required(handler)
-            .map(|param| (param.name.clone(), example(&param.annotation)))
-            .collect();
-        let data = serde_json::Value::from(members);
-        // Only our own examples and Python names are in it: no quote to escape.
+    let (ready, mut others): (Vec<&HandlerInfo>, Vec<_>) =
+        handlers.iter().map(AsRef::as_ref).partition(|handler| required(handler).next().is_none());
+    others.sort_by_key(|handler| required(handler).count());
+    let url = |handler: &HandlerInfo| format!("{base}{}", escaped(&path(handler)));
+    let plain =
+        ready.iter().map(|handler| format!("curl -s {} -X POST | head -c 300", url(handler)));
+    // Only our own examples and Python names are in the data: no quote to escape.
+    let with = |handler: &HandlerInfo, data: serde_json::Map<String, serde_json::Value>| {
+        let (url, data) = (url(handler), serde_json::Value::from(data));
         format!("curl -s {url} -H 'content-type: application/json' -d '{data}' | head -c 300")
     };
-    sorted.iter().take(PASTED).map(line).collect()
+    let defaults = ready.iter().filter_map(|handler| Some(with(handler, defaults(handler)?)));
+    let filled = others.iter().map(|handler| {
+        let members = required(handler);
+        with(
+            handler,
+            members.map(|param| (param.name.clone(), example(&param.annotation))).collect(),
+        )
+    });
+    plain.chain(defaults).chain(filled).take(PASTED).collect()
+}
+
+/// The defaults of a handler that are plain numbers or true and false, if it has any.
+fn defaults(handler: &HandlerInfo) -> Option<serde_json::Map<String, serde_json::Value>> {
+    let plain = |param: &Param| {
+        let text = param.default.as_deref()?;
+        let text = text.replace("True", "true").replace("False", "false");
+        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+        (value.is_number() || value.is_boolean()).then(|| (param.name.clone(), value))
+    };
+    let members: serde_json::Map<_, _> = handler.params.iter().filter_map(plain).collect();
+    (!members.is_empty()).then_some(members)
 }
 
 fn required(handler: &HandlerInfo) -> impl Iterator<Item = &Param> {
@@ -115,7 +133,7 @@ mod tests {
             name: (*name).into(),
             annotation: (*annotation).into(),
             required: *required,
-            default: (!required).then(|| "None".into()),
+            default: (!required).then(|| if *annotation == "int" { "3" } else { "None" }.into()),
         };
         Arc::new(HandlerInfo {
             module: "weather".into(),
@@ -147,6 +165,20 @@ mod tests {
                  application/json' -d '{\"x\":null}' | head -c 300",
                 "curl -s http://127.0.0.1:8000/weather/spread -H 'content-type: application/json' \
                  -d '{\"n\":1,\"temps\":[{}]}' | head -c 300",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_handler_with_defaults_is_shown_as_it_is_and_with_them() {
+        let handlers = [handler("hottest", &[("days", "int", false)], "")];
+        let pasted = to_paste(&handlers, "http://h");
+        assert_eq!(
+            pasted,
+            [
+                "curl -s http://h/weather/hottest -X POST | head -c 300",
+                "curl -s http://h/weather/hottest -H 'content-type: application/json' \
+                 -d '{\"days\":3}' | head -c 300",
             ]
         );
     }

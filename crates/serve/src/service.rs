@@ -22,6 +22,8 @@ use crate::{
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Counts one request, whatever becomes of it: dropped without a status, its client went away.
 struct Counted<'a> {
     client: &'a Client,
@@ -83,6 +85,7 @@ async fn lead(
             if parts.method != Method::POST {
                 return other_method(entry, parts, "POST, OPTIONS");
             }
+            refuse_cross_site(parts)?;
             let (payload, accepted) = read(&client.server, parts, body).await?;
             let call = Call {
                 payload,
@@ -120,6 +123,20 @@ fn check_host(parts: &Parts) -> Result<(), Problem> {
     };
     let title = "The request is not HTTP/1.1";
     Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", title, detail).closing())
+}
+
+/// A page of another site may make a browser send a request here without asking (a plain POST needs
+/// no preflight); it could not read the answer, but the handler would have run.
+fn refuse_cross_site(parts: &Parts) -> Result<(), Problem> {
+    match parts.headers.get(SEC_FETCH_SITE) {
+        Some(site) if site == "cross-site" => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "The request comes from another site's page",
+            "a browser sent this for a page of another site, and handlers do not answer those",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The call's data and how it shall be answered.

@@ -369,3 +369,14 @@ fn routes_that_clash_are_refused_by_name() {
         assert!(matches!(check(&[path]), Some(RouteError::NotAPath { .. })), "{path}");
     }
 }
+
+#[test]
+fn a_page_of_another_site_cannot_make_a_browser_call_a_handler() {
+    let server = start(ServerConfig::default());
+    let sent =
+        |site: &str| server.once(post("/t/echo", &[&format!("sec-fetch-site: {site}")], "1"));
+    sent("cross-site").problem(403, "cross_site");
+    for site in ["same-origin", "same-site", "none"] {
+        assert_eq!(sent(site).status, 200, "{site}");
+    }
+}
