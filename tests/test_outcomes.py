@@ -145,9 +145,7 @@ def test_neighbours_of_a_blocked_loop_are_told_to_come_back(serve: Serve) -> Non
     args = ["--workers", "1", "--timeout", "10s"]
     server = serve(UNRULY, args=[*args, "--route-timeout", "unruly/blocks_loop=1s"])
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        neighbours = [
-            threads.submit(server.post, "/unruly/naps", {"ms": 6000}) for _ in range(3)
-        ]
+        neighbours = [threads.submit(server.post, "/unruly/naps", {"ms": 6000}) for _ in range(3)]
         time.sleep(0.3)
         problem(server.post("/unruly/blocks_loop", {}), "timeout", 504)
         for neighbour in neighbours:
@@ -186,7 +184,7 @@ def test_a_full_queue_says_come_back_and_a_queued_call_waits_no_longer_than_its_
         problem(answer, "rejected", 503)
     # One began when the slow call ended and was stopped, one never began.
     assert sorted(answer.json()["started"] for answer in late) == [False, True]
-    assert 'exuvia_queue_rejected_total 3' in server.get("/metrics").body.decode()
+    assert "exuvia_queue_rejected_total 3" in server.get("/metrics").body.decode()
 
 
 def test_what_a_handler_started_dies_with_its_worker(server: Server) -> None:

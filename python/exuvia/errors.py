@@ -33,9 +33,7 @@ class CallError(Exception):
     failure: dict[str, Any]
     diagnostics: dict[str, Any]
 
-    def __init__(
-        self, message: str, failure: dict[str, Any], diagnostics: dict[str, Any]
-    ) -> None:
+    def __init__(self, message: str, failure: dict[str, Any], diagnostics: dict[str, Any]) -> None:
         super().__init__(message)
         self.kind = failure["kind"]
         self.failure = failure
@@ -106,8 +104,6 @@ _CLASSES: dict[str, type[CallError]] = {
 }
 
 
-def from_failure(
-    message: str, failure: dict[str, Any], diagnostics: dict[str, Any]
-) -> CallError:
+def from_failure(message: str, failure: dict[str, Any], diagnostics: dict[str, Any]) -> CallError:
     """The exception for a failure; called by the native module."""
     return _CLASSES[failure["kind"]](message, failure, diagnostics)

@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,9 +17,9 @@ from exuvia import _native
 __all__ = ["Target", "call"]
 
 _open: weakref.WeakSet[Target] = weakref.WeakSet()
-_cache: dict[tuple[str, str, str, int], Target] = {}
+_cache: dict[tuple[str, str, str, int], _Kept] = {}
 _cache_lock = threading.Lock()
-# Targets kept by `call`; the one used longest ago is closed first.
+# Targets kept by `call`; the one used longest ago is dropped first.
 _CACHE_SIZE = 8
 
 
@@ -40,7 +41,7 @@ class Target:
     Raises:
         LoadError: The module does not import, or has no such function.
         RuntimeError: No worker could be started.
-        ValueError: `target` is not the name of one function.
+        ValueError: `target` is not the name of one function, or a number is out of bounds.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Target:
         self._pool = _native.Pool(
             [name],
             python=os.fspath(python or sys.executable),
-            working_dir=os.getcwd(),
+            working_dir=str(Path.cwd()),
             workers=workers,
             concurrency=concurrency,
             queue=queue,
@@ -90,6 +91,11 @@ class Target:
         """End the workers. Calls that run are lost."""
         self._pool.close()
 
+    def __del__(self) -> None:
+        # One that could not be made has no pool.
+        if hasattr(self, "_pool"):
+            self.close()
+
     def __enter__(self) -> Target:
         return self
 
@@ -121,15 +127,30 @@ def call(target: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         TypeError: An argument cannot be sent.
         ValueError: `target` is not the name of one function.
     """
-    key = (_name(target), os.getcwd(), sys.executable, os.getpid())
+    return _kept(_name(target))(*args, **kwargs)
+
+
+class _Kept:
+    """A place in the cache. It has a lock of its own: a start may take long."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.target: Target | None = None
+
+
+def _kept(name: str) -> Target:
+    key = (name, str(Path.cwd()), sys.executable, os.getpid())
     with _cache_lock:
-        found = _cache.pop(key, None) or Target(key[0])
-        _cache[key] = found
-        oldest = next(iter(_cache))
-        unused = _cache.pop(oldest) if len(_cache) > _CACHE_SIZE else None
-    if unused is not None:
-        unused.close()
-    return found(*args, **kwargs)
+        kept = _cache.pop(key, None) or _Kept()
+        _cache[key] = kept
+        # Not closed: another thread may be calling it. It ends with its last caller.
+        dropped = _cache.pop(next(iter(_cache))) if len(_cache) > _CACHE_SIZE else None
+    # Outside the lock, since ending workers takes a moment.
+    del dropped
+    with kept.lock:
+        if kept.target is None:
+            kept.target = Target(name)
+        return kept.target
 
 
 def _name(target: str | Callable[..., Any]) -> str:
@@ -145,6 +166,15 @@ def _name(target: str | Callable[..., Any]) -> str:
             "by name or as it is"
         )
     return f"{module}:{name}"
+
+
+def _forget() -> None:
+    # Another thread of the parent may have held the lock, and is not here to give it back.
+    global _cache_lock
+    _cache_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @atexit.register

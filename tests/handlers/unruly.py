@@ -1,6 +1,7 @@
 """Handlers that do what handlers should not, for the tests of outcomes."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import re
@@ -45,7 +46,7 @@ async def naps(ms: float = 5, tag: int = 0) -> dict[str, int]:
     return {"tag": tag, "pid": os.getpid()}
 
 
-def echoes(value):
+def echoes(value: object) -> object:
     """Give the argument back."""
     return value
 
@@ -117,10 +118,8 @@ async def deadlocks_loop() -> None:
 async def stubborn() -> None:
     """Do not end when cancelled."""
     while True:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
 
 
 async def shy(seconds: float = 60) -> str:

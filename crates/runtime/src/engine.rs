@@ -98,6 +98,7 @@ struct Task {
 struct Running {
     call: u64,
     slot: u16,
+    handler: u32,
     accept: Codec,
     may_pickle: bool,
     began: Instant,
@@ -367,6 +368,7 @@ impl Engine {
         let running = Running {
             call: call.call,
             slot: call.slot,
+            handler: call.head.handler,
             accept: call.head.accept,
             may_pickle: call.head.codec == Codec::Arguments,
             began: Instant::now(),
@@ -375,7 +377,12 @@ impl Engine {
         this.current_call.call1(py, (call.head.public_id,))?;
         let bound = {
             let handlers = this.handlers.borrow();
-            match handlers.get(call.head.handler as usize) {
+            let handler = handlers.get(call.head.handler as usize);
+            if handler.is_none_or(|handler| handler.last_run.get() > TOGETHER) {
+                // What has ended must neither wait for a slow handler nor be lost with a bad one.
+                this.write()?;
+            }
+            match handler {
                 Some(handler) => bind(python, handler, call)
                     .map(|arguments| (handler.function.clone_ref(py), handler.is_async, arguments)),
                 None => {
@@ -521,6 +528,9 @@ impl Engine {
     fn ended_call(&self, running: Running) -> PyResult<()> {
         self.claims().finish(running.slot, running.call);
         let now = Instant::now();
+        if let Some(handler) = self.handlers.borrow().get(running.handler as usize) {
+            handler.last_run.set(now - running.began);
+        }
         match self.unwritten.get() {
             None if now - running.began < TOGETHER => self.unwritten.set(Some(now)),
             Some(since) if now - since < TOGETHER => {}

@@ -1,5 +1,7 @@
 //! A handler as its plan in `worker.py` describes it.
 
+use std::{cell::Cell, time::Duration};
+
 use exuvia_core::{HandlerInfo, HandlerKind, Param};
 use pyo3::{prelude::*, types::PyString};
 
@@ -71,6 +73,8 @@ pub(crate) struct Handler {
     pub(crate) open_keywords: bool,
     /// The parameter that an object as a whole may be for, by place.
     pub(crate) whole: Option<usize>,
+    /// How long it ran last time; before the first, for ever.
+    pub(crate) last_run: Cell<Duration>,
 }
 
 /// A plan as `worker.py` makes it.
@@ -133,6 +137,7 @@ impl Handler {
             open_positional,
             open_keywords,
             whole,
+            last_run: Cell::new(Duration::MAX),
         };
         Ok((handler, info))
     }

@@ -4,6 +4,7 @@ Compiled into the runtime, never looked for on disk. It must stay quick to impor
 handler did not ask for, except the few below.
 """
 
+import contextlib
 import contextvars
 import faulthandler
 import gc
@@ -19,7 +20,7 @@ import types
 MARK = "\x1e"
 CRASH_FD = 4
 # Our own frames, and those of the import system, say nothing to a user.
-OURS = ("<exuvia", "<frozen importlib")
+OURS = ("<exuvia", "<frozen importlib", importlib.__file__)
 
 # The call that this context belongs to, as a number; 0: none.
 current_call = contextvars.ContextVar("exuvia_call", default=0)
@@ -107,7 +108,7 @@ def import_target(name, file):
             raise LoadError(f"cannot import {name}: {said(error)}") from error
         except BaseException as error:
             raise LoadError(f"cannot import {name}: {said(error)}") from error
-    if not os.path.isfile(file):
+    if not os.path.isfile(file):  # noqa: PTH113 - pathlib is not imported for one question
         raise LoadError(f"there is no file {file}")
     # A file named like a module that is loaded already (json.py) must not replace it.
     known = name if name not in sys.modules else f"exuvia_targets.{name}"
@@ -150,7 +151,7 @@ def select(module, attribute, shown):
 def public(module):
     listed = getattr(module, "__all__", None)
     if listed is not None:
-        for name in listed:
+        for name in dict.fromkeys(listed):
             if not hasattr(module, name):
                 raise LoadError(f"`{name}` is in `__all__` of {module.__name__} but not in it")
             found = getattr(module, name)
@@ -181,7 +182,7 @@ def plan(module, name, function):
     target = function
     while hasattr(target, "__wrapped__"):
         target = target.__wrapped__
-    call = getattr(target, "__call__", None)
+    call = getattr(type(target), "__call__", None)  # noqa: B004 - its kind is asked, not if it is
     is_async = inspect.iscoroutinefunction(target) or (
         not inspect.isroutine(target) and inspect.iscoroutinefunction(call)
     )
@@ -299,7 +300,8 @@ def describe(error, trace):
 
     cls = type(error)
     module = cls.__module__
-    name = cls.__qualname__ if module in ("builtins", "__main__") else f"{module}.{cls.__qualname__}"
+    plain = module in ("builtins", "__main__")
+    name = cls.__qualname__ if plain else f"{module}.{cls.__qualname__}"
     try:
         message = str(error)
     except Exception as second:
@@ -326,10 +328,8 @@ def run(engine):
         while engine.turn(-1, -1) is not None:
             pass
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError):
             stream.flush()
-        except OSError:
-            pass
 
 
 def run_loop(engine):
