@@ -47,7 +47,7 @@ class Call(Protocol):
 @pytest.fixture(scope="session")
 def exuvia_bin() -> Path:
     """The built program: EXUVIA_BIN, else the release build."""
-    path = Path(os.environ.get("EXUVIA_BIN") or ROOT / "target/release/exuvia")
+    path = Path(os.environ.get("EXUVIA_BIN") or ROOT / "target/release/exuvia").absolute()
     if not path.is_file():
         pytest.fail(f"{path} does not exist: run `make build` first")
     return path

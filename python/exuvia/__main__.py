@@ -1,5 +1,6 @@
 """The `exuvia` command: `python -m exuvia` is the same as the binary."""
 
+import signal
 import sys
 
 from exuvia import _native
@@ -7,9 +8,16 @@ from exuvia import _native
 
 def main() -> int:
     """Run the command line as the script `exuvia`, and return its exit code."""
-    return _native.main(["exuvia", *sys.argv[1:]], False)
+    return _run(False)
+
+
+def _run(chosen: bool) -> int:
+    # The command has its own way with Ctrl-C; Python would raise KeyboardInterrupt at its end.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return _native.main(["exuvia", *sys.argv[1:]], chosen)
 
 
 if __name__ == "__main__":
     # Who types a Python's name has chosen that Python for the handlers too.
-    sys.exit(_native.main(["exuvia", *sys.argv[1:]], True))
+    sys.exit(_run(True))

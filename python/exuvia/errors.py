@@ -57,7 +57,7 @@ class InputError(CallError, ValueError):
 
 
 class ResultError(CallError):
-    """The handler returned something that cannot be sent back."""
+    """The handler returned something that cannot be sent back, or not be read here."""
 
 
 class CallTimeoutError(CallError, TimeoutError):

@@ -187,9 +187,16 @@ impl Asked {
         }
     }
 
-    /// Settings of routes that are not there are mistakes.
+    /// One route given twice, and settings of routes that are not there, are mistakes.
     fn check_routes(&self, handlers: &[Arc<HandlerInfo>]) -> Result<(), Stop> {
         let paths: Vec<String> = handlers.iter().map(|handler| routes::path(handler)).collect();
+        if let Some((_, path)) =
+            paths.iter().enumerate().find(|(index, path)| paths[..*index].contains(path))
+        {
+            return Err(Stop::usage(format!(
+                "the route {path} is there twice: does one TARGET hold another?"
+            )));
+        }
         for route in self.settings.routes().keys() {
             let path = format!("/{route}");
             if !paths.contains(&path) {

@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use exuvia_core::{Call, Codec, HandlerInfo, Outcome, Payload, Target, TargetSpec, spec::Source};
+use exuvia_core::{
+    Call, Codec, Failure, HandlerInfo, Outcome, Payload, Target, TargetSpec, spec::Source,
+};
 use exuvia_host::{OutputLine, Pool as HostPool, PoolConfig, StartError, Stream};
 use exuvia_observe::Metrics;
 use exuvia_runtime::values::{
@@ -64,6 +66,11 @@ impl Pool {
         queue: usize,
         timeout: f64,
     ) -> PyResult<Self> {
+        for (name, number) in [("workers", workers), ("concurrency", concurrency as usize)] {
+            if number == 0 {
+                return Err(PyValueError::new_err(format!("{name} must be at least 1, not 0")));
+            }
+        }
         let targets = targets
             .iter()
             .map(|target| absolute(target, &working_dir))
@@ -75,8 +82,8 @@ impl Pool {
             runtime: crate::runtime(py)?,
             targets,
             working_dir,
-            workers: workers.max(1),
-            concurrency: concurrency.max(1),
+            workers,
+            concurrency,
             queue,
             timeout: seconds(timeout)?,
             handler_timeouts: Default::default(),
@@ -215,9 +222,15 @@ fn wait<T: Send + 'static>(py: Python<'_>, task: tokio::task::JoinHandle<T>) -> 
 fn result(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
     match outcome.result {
         Ok(payload) => {
-            decode_value(py, &payload.body, DecodeOptions { pickle: true }).map_err(|e| match e {
+            let options = DecodeOptions { pickle: true };
+            decode_value(py, &payload.body, options).map_err(|error| match error {
                 DecodeError::Python(error) => *error,
-                DecodeError::Malformed(why) => PyValueError::new_err(why.to_string()),
+                // The class of a pickled object may be there and not here.
+                DecodeError::Malformed(why) => {
+                    let message = format!("it cannot be read by this program: {}", why.message);
+                    let failure = Failure::Result { path: "result".into(), message };
+                    call_error(py, &failure, &outcome.diagnostics)
+                }
             })
         }
         Err(failure) => Err(call_error(py, &failure, &outcome.diagnostics)),
@@ -232,11 +245,7 @@ fn start_error(py: Python<'_>, error: StartError) -> PyErr {
 }
 
 /// The exception for a failure, made by `exuvia.errors`.
-fn call_error(
-    py: Python<'_>,
-    failure: &exuvia_core::Failure,
-    diagnostics: &exuvia_core::Diagnostics,
-) -> PyErr {
+fn call_error(py: Python<'_>, failure: &Failure, diagnostics: &exuvia_core::Diagnostics) -> PyErr {
     let object = |text: serde_json::Result<Vec<u8>>| {
         let text = text.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         decode_json(py, &text).map_err(|error| PyRuntimeError::new_err(error.to_string()))
@@ -255,7 +264,16 @@ fn call_error(
 
 fn unfit(unfit: Unfit) -> PyErr {
     match unfit {
-        Unfit::Value(misfit) => PyTypeError::new_err(misfit.to_string()),
+        Unfit::Value(misfit) => {
+            // What is written down is `[args, kwargs]`.
+            let path = misfit.path_from("");
+            let path = match (path.strip_prefix("[0]"), path.strip_prefix("[1]")) {
+                (Some(rest), _) => format!("args{rest}"),
+                (_, Some(rest)) => format!("kwargs{rest}"),
+                _ => path,
+            };
+            PyTypeError::new_err(format!("{path}: {}", misfit.message))
+        }
         Unfit::Python(error) => *error,
     }
 }

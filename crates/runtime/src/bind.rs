@@ -145,7 +145,8 @@ fn check<'py>(
         faults
             .push(fault("", format!("the handler takes {places} argument{s} by place, not {got}")));
     }
-    for (value, param) in given.positional.iter_mut().zip(&handler.params) {
+    // What comes after the places goes into `*args`, whatever parameters follow that.
+    for (value, param) in given.positional.iter_mut().zip(handler.params.iter().take(places)) {
         required += usize::from(param.required);
         if given.keywords.contains(&param.key).unwrap_or(false) {
             faults.push(fault(&param.name, "is given twice".into()));

@@ -76,6 +76,8 @@ pub struct Engine {
     scratch: RefCell<Vec<u8>>,
     /// When the oldest unwritten end was made.
     unwritten: Cell<Option<Instant>>,
+    /// The host has no more calls: what is open is ended, then this worker ends.
+    draining: Cell<bool>,
     ended: Cell<bool>,
 }
 
@@ -91,6 +93,8 @@ struct EventLoop {
 struct Task {
     task: Py<PyAny>,
     running: Running,
+    /// The host asked for its end.
+    cancelled: Cell<bool>,
 }
 
 /// What is kept of a call while it runs.
@@ -200,8 +204,9 @@ impl Engine {
         while let Some(event) = this.next_event()? {
             Self::obey(slf, event)?;
         }
-        this.write()?;
-        Ok(if this.ended.get() { None } else { Some(other_ready) })
+        let written = this.write()?;
+        let drained = this.draining.get() && written && this.tasks.borrow().is_empty();
+        Ok(if this.ended.get() || drained { None } else { Some(other_ready) })
     }
 }
 
@@ -212,7 +217,7 @@ impl Done {
         let engine = self.engine.bind(task.py()).borrow();
         let held = engine.tasks.borrow_mut().remove(&self.call);
         match held {
-            Some(held) => engine.end_task(task, held.running),
+            Some(held) => engine.end_task(task, held.running, held.cancelled.get()),
             None => Ok(()),
         }
     }
@@ -246,6 +251,7 @@ impl Engine {
             event_loop: RefCell::default(),
             scratch: RefCell::default(),
             unwritten: Cell::new(None),
+            draining: Cell::new(false),
             ended: Cell::new(false),
         })
     }
@@ -346,7 +352,7 @@ impl Engine {
             Event::Call(call) => Self::run(slf, &call),
             Event::Cancel { call, slot } => this.cancel(slf.py(), call, slot),
             Event::Drain => {
-                this.ended.set(true);
+                this.draining.set(true);
                 Ok(())
             }
             // We open no calls yet, so nothing answers one.
@@ -446,26 +452,38 @@ impl Engine {
             Err(error) => return this.end(py, running, Err(error)),
         };
         if task.call_method0("done")?.is_truthy()? {
-            return this.end_task(&task, running);
+            return this.end_task(&task, running, false);
         }
         let done = Done { engine: slf.clone().unbind(), call: running.call };
         task.call_method1("add_done_callback", (Bound::new(py, done)?,))?;
-        this.tasks.borrow_mut().insert(running.call, Task { task: task.unbind(), running });
+        let cancelled = Cell::new(false);
+        let task = Task { task: task.unbind(), running, cancelled };
+        this.tasks.borrow_mut().insert(running.call, task);
         Ok(())
     }
 
     fn cancel(&self, py: Python<'_>, call: u64, slot: u16) -> PyResult<()> {
-        let task = self.tasks.borrow().get(&call).map(|held| held.task.clone_ref(py));
+        let task = self.tasks.borrow().get(&call).map(|held| {
+            held.cancelled.set(true);
+            held.task.clone_ref(py)
+        });
         // No task: the call's end is on its way already.
         let Some(task) = task else { return Ok(()) };
         self.connection.borrow_mut().cancelling(call, slot);
         task.call_method0(py, "cancel").map(drop)
     }
 
-    fn end_task(&self, task: &Bound<'_, PyAny>, running: Running) -> PyResult<()> {
+    /// A task that was not asked to end and is cancelled all the same did it to itself: that is an
+    /// exception like any other.
+    fn end_task(
+        &self,
+        task: &Bound<'_, PyAny>,
+        running: Running,
+        was_asked: bool,
+    ) -> PyResult<()> {
         let py = task.py();
         let result = task.call_method0("result");
-        if let Err(error) = &result {
+        if was_asked && let Err(error) = &result {
             let used = self.event_loop.borrow();
             let cancelled = used.as_ref().map(|used| used.cancelled.clone_ref(py));
             drop(used);
