@@ -153,7 +153,7 @@ def test_zones_outside_the_model_are_named() -> None:
         types.SimpleNamespace(a=1),
         ...,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_the_rest_goes_by_pickle_when_asked(value: Any) -> None:
     data = value_dumps({"deep": [value]}, pickle=True)

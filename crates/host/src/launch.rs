@@ -10,7 +10,8 @@ use std::{
     thread,
 };
 
-use exuvia_protocol::Claims;
+use exuvia_core::spec::Source;
+use exuvia_protocol::{Claims, Load, LoadTarget};
 use exuvia_sys::{Process, SharedPage, Spawn};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::{
@@ -99,4 +100,27 @@ async fn spawn(request: Spawn) -> io::Result<Process> {
     let gone = |_| io::Error::other("the thread that starts workers is gone");
     nursery.send((request, reply)).map_err(|_| gone(()))?;
     process.await.map_err(|_| gone(()))?
+}
+
+/// What the workers of a pool import.
+pub(crate) fn load(config: &PoolConfig) -> Load {
+    let mut search_path = Vec::new();
+    let mut targets = Vec::new();
+    for target in &config.targets {
+        let (folder, module, file) = match &target.source {
+            Source::Module(module) => (config.working_dir.clone(), module.clone(), None),
+            Source::Path(path) => {
+                let folder = path.parent().unwrap_or(&config.working_dir).to_owned();
+                let stem = path.file_stem().unwrap_or_default();
+                let file = path.to_string_lossy().into_owned();
+                (folder, stem.to_string_lossy().into_owned(), Some(file))
+            }
+        };
+        let folder = folder.to_string_lossy().into_owned();
+        if !search_path.contains(&folder) {
+            search_path.push(folder);
+        }
+        targets.push(LoadTarget { module, file, attribute: target.attribute.clone() });
+    }
+    Load { search_path, targets, concurrency: config.concurrency }
 }

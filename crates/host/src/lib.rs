@@ -12,10 +12,12 @@
 
 mod config;
 mod dispatch;
+mod hear;
 mod launch;
 mod link;
 mod output;
 mod pool;
+mod queue;
 mod settle;
 mod stacks;
 mod state;

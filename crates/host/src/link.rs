@@ -7,11 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exuvia_core::{Failure, spec::Source};
-use exuvia_protocol::{
-    Connection, Event, Hello, Limits, Load, LoadTarget, ProtocolError, Ready, Role,
-};
+use exuvia_protocol::{Connection, Hello, Limits, Role};
 use exuvia_sys::{Ended, Process};
+use rustix::io::Errno;
 use tokio::{
     io::AsyncReadExt,
     net::{UnixStream, unix::pipe},
@@ -21,17 +19,27 @@ use tokio::{
 };
 
 use crate::{
-    config::{PoolConfig, StartError, Stream},
-    launch::{Launched, launch},
+    config::{StartError, Stream},
+    dispatch::AHEAD_CALLS,
+    launch::{Launched, launch, load},
     output::{self, Lines, lock},
     settle::Death,
-    state::{Because, Cancel, Handler, Phase, Shared, Started, State, Worker},
+    state::{Phase, Shared, Started, State, Worker},
 };
 
-/// Slots of a worker at least: how many quick sync calls it can be given ahead.
-const SLOTS_LEAST: u32 = 64;
 /// Bytes asked for in one read.
 const READ: usize = 32 << 10;
+/// Reads before others have their turn, however much there is.
+const READS: usize = 4;
+/// Reads of the last words of a worker, at most: more than a socket holds.
+const LAST_READS: usize = 256;
+/// Bytes that a worker may make us write (answers to its own calls, credit) without reading them.
+const MOST_OWED: usize = 1 << 20;
+/// Bytes of a crash report that are kept.
+const REPORT: usize = 256 << 10;
+/// A worker that got ready, was given no call and ended within this counts as one that failed to
+/// start.
+const SOON: Duration = Duration::from_secs(1);
 /// Asks a worker for the stacks of all its threads: `SIGRTMAX - 3`.
 const STACKS_SIGNAL: i32 = 61;
 /// How long the stacks may take.
@@ -45,23 +53,23 @@ const BACKOFF: [u64; 7] = [0, 100, 200, 500, 1_000, 3_000, 10_000];
 
 /// Keeps one place of the pool filled until the pool is stopped.
 pub(crate) async fn keep(shared: Arc<Shared>) {
+    let mut halted = shared.halted.subscribe();
     let mut failures = 0;
     loop {
         if shared.lock().stopped {
             return;
         }
-        let got_ready = live(&shared).await;
-        failures = if got_ready { 0 } else { failures + 1 };
+        failures = if live(&shared).await { 0 } else { failures + 1 };
         let wait = BACKOFF[failures.min(BACKOFF.len() - 1)];
-        if wait > 0 {
-            sleep(Duration::from_millis(wait)).await;
-        }
+        // A pool that is stopped has nothing to wait for.
+        let _ = timeout(Duration::from_millis(wait), halted.wait_for(|halted| *halted)).await;
     }
 }
 
-/// One worker from start to burial. Says whether it ever took calls.
+/// One worker from start to burial. Says whether it was of use.
 async fn live(shared: &Arc<Shared>) -> bool {
-    let slots = u16::try_from(shared.config.concurrency.max(SLOTS_LEAST)).unwrap_or(u16::MAX);
+    let slots = shared.config.concurrency.max(1).saturating_add(AHEAD_CALLS);
+    let slots = u16::try_from(slots).unwrap_or(u16::MAX);
     match launch(&shared.config, slots).await {
         Ok(launched) => match Link::new(shared.clone(), launched, slots) {
             Ok(link) => link.run().await,
@@ -81,9 +89,9 @@ async fn live(shared: &Arc<Shared>) -> bool {
 }
 
 /// The host's end of one worker.
-struct Link {
-    shared: Arc<Shared>,
-    id: u64,
+pub(crate) struct Link {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) id: u64,
     process: Process,
     /// The process's pidfd, which becomes readable when it ends and stays so. Tokio offers no safe
     /// way to watch a descriptor but this one; nothing is ever read from it.
@@ -92,12 +100,16 @@ struct Link {
     crash: pipe::Receiver,
     wake: Arc<Notify>,
     output: [(JoinHandle<()>, Arc<Mutex<Lines>>); 2],
-    began: Instant,
-    got_ready: bool,
+    pub(crate) began: Instant,
+    pub(crate) got_ready: Option<Instant>,
+    /// It has stopped speaking: what is still read are its last words.
+    pub(crate) leaving: bool,
+    /// Bytes that it made us write since it last read all of them.
+    owed: usize,
 }
 
 /// Why a link stopped speaking.
-enum Stop {
+pub(crate) enum Stop {
     /// The process ended, or closed its socket.
     Gone,
     /// It said something it may not.
@@ -117,6 +129,9 @@ impl Link {
         let mut connection = Connection::new(Role::Host, limits);
         let hello = Hello { load: Some(load(&shared.config)), ..Hello::new(limits) };
         connection.hello(&hello).map_err(io::Error::other)?;
+        // Whatever can fail comes before the worker is put on the books.
+        let exit = launched.process.as_fd().try_clone_to_owned()?;
+        let exit = pipe::Receiver::from_owned_fd_unchecked(exit)?;
         let pid = launched.process.id();
         let wake = Arc::new(Notify::new());
         let worker = Worker {
@@ -128,8 +143,11 @@ impl Link {
             slots: (0..slots).map(|_| None).collect(),
             free: (0..slots).rev().collect(),
             in_flight: 0,
+            in_flight_async: 0,
+            handed: 0,
             backlog_ns: 0,
-            progress: Instant::now(),
+            unheard: None,
+            turns: 0,
             stalled: false,
             numbers: Vec::new(),
         };
@@ -150,26 +168,29 @@ impl Link {
         };
         Ok(Self {
             id,
-            exit: pipe::Receiver::from_owned_fd_unchecked(
-                launched.process.as_fd().try_clone_to_owned()?,
-            )?,
+            exit,
             process: launched.process,
             stream: launched.stream,
             crash: launched.crash,
             wake,
             output: [read(launched.stdout, Stream::Stdout), read(launched.stderr, Stream::Stderr)],
             began: Instant::now(),
-            got_ready: false,
+            got_ready: None,
+            leaving: false,
+            owed: 0,
             shared: shared.clone(),
         })
     }
 
     async fn run(mut self) -> bool {
         let stop = self.speak().await;
+        self.leave();
         let mut broke = None;
         match stop {
             Stop::Gone => {
-                let _ = timeout(LAST_WORDS, self.exit.readable()).await.map(drop);
+                if timeout(LAST_WORDS, self.exit.readable()).await.is_err() {
+                    broke = Some("it closed its socket and lived on".into());
+                }
             }
             Stop::Broke(what) => broke = Some(what),
             Stop::Condemned => {}
@@ -181,16 +202,26 @@ impl Link {
         }
         self.process.kill();
         let ended = self.wait().await;
-        // What it said before it died counts.
-        if broke.is_none()
-            && let Err(Stop::Broke(what)) = self.read()
-        {
-            tracing::warn!(worker = self.id, what, "last words were cut short");
+        if broke.is_none() {
+            self.last_words();
         }
-        drain_pipe(&mut self.crash, &mut report);
+        drain_pipe(&self.crash, &mut report);
         self.finish_output().await;
-        self.bury(Death { ended, broke, report });
-        self.got_ready
+        self.bury(Death { ended, broke, report, got_ready: self.got_ready.is_some() })
+    }
+
+    /// Nothing more goes into this worker, and what it has not begun it will not begin.
+    fn leave(&mut self) {
+        self.leaving = true;
+        let mut state = self.shared.lock();
+        let Some(worker) = state.workers.get_mut(&self.id) else { return };
+        if matches!(worker.phase, Phase::Ready) {
+            worker.phase = Phase::Leaving;
+        }
+        let back = worker.revoke_all(|_| true);
+        self.shared.put_back(&mut state, back);
+        state.gauge();
+        self.shared.dispatch(&mut state);
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -206,6 +237,9 @@ impl Link {
                 Ok(blocked) => blocked,
                 Err(stop) => return stop,
             };
+            if !blocked {
+                self.owed = 0;
+            }
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
@@ -213,13 +247,16 @@ impl Link {
                     if readable.is_err() {
                         return Stop::Gone;
                     }
-                    if let Err(stop) = self.read() {
-                        return stop;
+                    match self.read() {
+                        Ok(false) => {}
+                        // There is more, but others have their turn first.
+                        Ok(true) => tokio::task::yield_now().await,
+                        Err(stop) => return stop,
                     }
                 }
                 _ = self.stream.writable(), if blocked => {}
                 _ = self.exit.readable() => return Stop::Gone,
-                () = &mut start_limit, if !self.got_ready => {
+                () = &mut start_limit, if self.got_ready.is_none() => {
                     let limit = self.shared.config.start_timeout;
                     let message = format!("the handlers were not imported within {limit:?}");
                     self.shared.start_failed(StartError::Python { message });
@@ -234,7 +271,7 @@ impl Link {
         {
             let mut state = self.shared.lock();
             let Some(worker) = state.workers.get_mut(&self.id) else { return };
-            if worker.in_flight > 0 || !matches!(worker.phase, Phase::Ready) {
+            if worker.in_flight > 0 || self.got_ready.is_none() {
                 return;
             }
             worker.connection.drain();
@@ -268,157 +305,68 @@ impl Link {
         }
     }
 
-    /// Reads what there is to read and does what it says.
-    fn read(&mut self) -> Result<(), Stop> {
+    /// Reads what there is to read, up to a measure, and does what it says. Says whether there may
+    /// be more.
+    fn read(&mut self) -> Result<bool, Stop> {
         let shared = self.shared.clone();
         let mut state = shared.lock();
-        loop {
+        for _ in 0..READS {
             let Some(worker) = state.workers.get_mut(&self.id) else { return Err(Stop::Condemned) };
             let inbound = worker.connection.inbound();
             inbound.reserve(READ);
             let read = match self.stream.try_read_buf(inbound) {
                 Ok(0) => return Err(Stop::Gone),
                 Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(_) => return Err(Stop::Gone),
             };
-            while let Some(event) = self.next_event(&mut state)? {
-                self.hear(&mut state, event)?;
-            }
+            self.digest(&mut state)?;
             shared.dispatch(&mut state);
             if read < READ {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
-    fn next_event(&self, state: &mut State) -> Result<Option<Event>, Stop> {
-        let Some(worker) = state.workers.get_mut(&self.id) else { return Ok(None) };
-        worker.connection.next_event().map_err(|error| {
-            if matches!(error, ProtocolError::Version { .. }) {
-                let message = error.to_string();
-                self.shared.start_failed(StartError::Runtime { message });
-            }
-            Stop::Broke(error.to_string())
-        })
-    }
-
-    fn hear(&mut self, state: &mut State, event: Event) -> Result<(), Stop> {
-        match event {
-            Event::Hello(hello) => {
-                tracing::debug!(worker = self.id, python = hello.python, "worker greeted");
-                Ok(())
-            }
-            Event::Ready(ready) => self.hear_ready(state, *ready),
-            Event::Result { call, slot, head, payload } => {
-                let payload = exuvia_core::Payload::new(head.codec, payload);
-                self.hear_end(state, call, slot, head.run_ns, Ok(payload))
-            }
-            Event::Failure { call, slot, run_ns, failure } => {
-                self.hear_end(state, call, slot, run_ns, Err(failure))
-            }
-            Event::Cancelling { call, slot } => {
-                if let Some(worker) = state.workers.get_mut(&self.id)
-                    && let Some(Some(held)) = worker.slots.get_mut(usize::from(slot))
-                    && held.wire == call
-                    && let Cancel::Asked { because, .. } = held.cancel
-                {
-                    held.cancel = Cancel::Heard { at: Instant::now(), because };
+    /// Reads what a dead worker said before it died: that counts. It does not ask tokio, which may
+    /// not have been told yet that there is something.
+    fn last_words(&mut self) {
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        let mut buffer = vec![0; READ];
+        for _ in 0..LAST_READS {
+            let read = match rustix::io::read(&self.stream, &mut buffer[..]) {
+                Ok(0) => return,
+                Ok(read) => read,
+                Err(Errno::INTR) => continue,
+                Err(_) => return,
+            };
+            let Some(worker) = state.workers.get_mut(&self.id) else { return };
+            worker.connection.inbound().extend_from_slice(&buffer[..read]);
+            if let Err(stop) = self.digest(&mut state) {
+                if let Stop::Broke(what) = stop {
+                    tracing::warn!(worker = self.id, what, "last words were cut short");
                 }
-                Ok(())
+                return;
             }
-            // There are no host functions yet: a worker that calls one is told so.
-            Event::Call(incoming) => {
-                let message = "the host offers no functions to workers".into();
-                if let Some(worker) = state.workers.get_mut(&self.id) {
-                    let failure = Failure::Load { message, traceback: String::new() };
-                    worker
-                        .connection
-                        .failure(incoming.call, incoming.slot, 0, &failure)
-                        .map_err(|error| Stop::Broke(error.to_string()))?;
-                }
-                Ok(())
-            }
-            Event::Cancel { .. } | Event::Drain => Ok(()),
         }
     }
 
-    fn hear_ready(&mut self, state: &mut State, ready: Ready) -> Result<(), Stop> {
-        let infos = match ready {
-            Ready::Handlers(infos) => infos,
-            Ready::Failed(failure) => {
-                // Whoever starts the pool is told; a later worker's trouble is only seen here.
-                if state.handlers.is_empty() {
-                    tracing::debug!(worker = self.id, %failure, "handlers do not load");
-                } else {
-                    tracing::error!(worker = self.id, %failure, "handlers do not load any more");
-                }
-                self.shared.start_failed(StartError::Load(failure));
-                return Err(Stop::Gone);
-            }
-        };
-        self.got_ready = true;
-        let config = &self.shared.config;
-        if state.handlers.is_empty() {
-            state.handlers = infos.iter().cloned().map(|info| Handler::new(info, config)).collect();
-        }
-        let names: Vec<String> = infos.iter().map(|info| info.target()).collect();
-        let number = |handler: &Handler| names.iter().position(|name| *name == handler.name);
-        let numbers: Vec<_> =
-            state.handlers.iter().map(|handler| Some(number(handler)? as u32)).collect();
-        for (handler, number) in state.handlers.iter().zip(&numbers) {
-            if number.is_none() {
-                tracing::error!(worker = self.id, handler = handler.name, "the handler is gone");
-            }
-        }
-        let took_ms = self.began.elapsed().as_millis() as u64;
-        if let Some(worker) = state.workers.get_mut(&self.id) {
-            worker.phase = Phase::Ready;
-            worker.numbers = numbers;
-            tracing::debug!(worker = self.id, pid = worker.pid, took_ms, "worker ready");
-        }
-        state.gauge();
-        self.shared.started.send_if_modified(|started| {
-            let first = matches!(started, Started::Waiting);
-            if first {
-                *started = Started::Ready;
-            }
-            first
-        });
-        Ok(())
+    fn unwritten(&self, state: &State) -> usize {
+        state.workers.get(&self.id).map_or(0, |worker| worker.connection.unwritten())
     }
 
-    fn hear_end(
-        &self,
-        state: &mut State,
-        wire: u64,
-        slot: u16,
-        run_ns: u64,
-        result: Result<exuvia_core::Payload, Box<Failure>>,
-    ) -> Result<(), Stop> {
-        let Some(worker) = state.workers.get_mut(&self.id) else { return Ok(()) };
-        let Some(call) = worker.take(slot, wire) else {
-            return Err(Stop::Broke(format!("it answered call {wire}, which it does not have")));
-        };
-        worker.progress = Instant::now();
-        worker.stalled = false;
-        let pid = worker.pid;
-        // A task that was cancelled at its deadline ended because of the deadline.
-        let result = match (call.cancel, result) {
-            (
-                Cancel::Asked { because: Because::Deadline, .. }
-                | Cancel::Heard { because: Because::Deadline, .. },
-                Err(failure),
-            ) if *failure == Failure::Cancelled => {
-                let limit_ms = u64::try_from(call.job.limit.as_millis()).unwrap_or(u64::MAX);
-                Err(Box::new(Failure::Timeout { limit_ms, started: true, frames: Vec::new() }))
-            }
-            (_, result) => result,
-        };
-        if run_ns > 0 {
-            state.learn(call.job.handler, run_ns);
+    /// Does what has been read.
+    fn digest(&mut self, state: &mut State) -> Result<(), Stop> {
+        let before = self.unwritten(state);
+        while let Some(event) = self.next_event(state)? {
+            self.hear(state, event)?;
         }
-        self.shared.end(state, call.job, Some((self.id, pid)), run_ns, result);
+        self.owed += self.unwritten(state).saturating_sub(before);
+        if self.owed > MOST_OWED {
+            return Err(Stop::Broke("it opens calls and does not read the answers".into()));
+        }
         Ok(())
     }
 
@@ -432,7 +380,9 @@ impl Link {
             let quiet = if report.is_empty() { STACKS_TIME } else { STACKS_QUIET };
             let wait = quiet.min(end.saturating_duration_since(Instant::now()));
             match timeout(wait, self.crash.read(&mut buffer)).await {
-                Ok(Ok(read)) if read > 0 => report.extend_from_slice(&buffer[..read]),
+                Ok(Ok(read)) if read > 0 && report.len() < REPORT => {
+                    report.extend_from_slice(&buffer[..read]);
+                }
                 _ => return report,
             }
         }
@@ -462,31 +412,44 @@ impl Link {
         }
     }
 
-    fn bury(&self, death: Death) {
+    /// Takes it off the books; says whether it was of use.
+    fn bury(&self, death: Death) -> bool {
         let mut state = self.shared.lock();
-        let Some(phase) = state.workers.get(&self.id).map(|worker| worker.phase.clone()) else {
-            return;
-        };
+        let Some(worker) = state.workers.get(&self.id) else { return false };
+        let served = worker.handed > 0;
         if state.stopped {
             tracing::debug!(worker = self.id, "worker stopped");
         } else {
-            let reason = death.reason(&phase);
+            let reason = death.reason(&worker.phase);
             let words = death.words();
             let pid = self.process.id();
+            if let Phase::Condemned { reason: because, .. } = &worker.phase {
+                tracing::warn!(worker = self.id, pid, because, "the worker was killed");
+            }
             tracing::warn!(worker = self.id, pid, reason, "{words}; starting another");
             self.shared.config.metrics.pool.restarts(reason).inc();
-            if !self.got_ready {
+            if self.got_ready.is_none() {
                 let message = format!("{words} before the handlers were imported");
                 self.shared.start_failed(StartError::Python { message });
             }
         }
         self.shared.settle(&mut state, self.id, &death);
+        self.got_ready.is_some_and(|since| served || since.elapsed() >= SOON)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Who holds a pipe open (a grandchild) must not keep its reader.
+        for (reader, _) in &self.output {
+            reader.abort();
+        }
     }
 }
 
 impl Shared {
     /// Tells whoever waits for the pool's start that it failed; later failures are only logged.
-    fn start_failed(&self, error: StartError) {
+    pub(crate) fn start_failed(&self, error: StartError) {
         self.started.send_if_modified(|started| {
             let first = matches!(started, Started::Waiting);
             if first {
@@ -497,49 +460,13 @@ impl Shared {
     }
 }
 
-impl Handler {
-    fn new(info: exuvia_core::HandlerInfo, config: &PoolConfig) -> Self {
-        let name = info.target();
-        Self {
-            timeout: config.handler_timeouts.get(&name).copied().unwrap_or(config.timeout),
-            metrics: config.metrics.pool.handler(&name),
-            usual_ns: None,
-            info: Arc::new(info),
-            name,
-        }
-    }
-}
-
-/// What the workers of a pool import.
-fn load(config: &PoolConfig) -> Load {
-    let mut search_path = Vec::new();
-    let mut targets = Vec::new();
-    for target in &config.targets {
-        let (folder, module, file) = match &target.source {
-            Source::Module(module) => (config.working_dir.clone(), module.clone(), None),
-            Source::Path(path) => {
-                let folder = path.parent().unwrap_or(&config.working_dir).to_owned();
-                let stem = path.file_stem().unwrap_or_default();
-                let file = path.to_string_lossy().into_owned();
-                (folder, stem.to_string_lossy().into_owned(), Some(file))
-            }
-        };
-        let folder = folder.to_string_lossy().into_owned();
-        if !search_path.contains(&folder) {
-            search_path.push(folder);
-        }
-        targets.push(LoadTarget { module, file, attribute: target.attribute.clone() });
-    }
-    Load { search_path, targets, concurrency: config.concurrency }
-}
-
 /// Reads what is in a pipe without waiting.
-fn drain_pipe(pipe: &mut pipe::Receiver, into: &mut Vec<u8>) {
-    const MOST: usize = 256 << 10;
+fn drain_pipe(pipe: &pipe::Receiver, into: &mut Vec<u8>) {
     let mut buffer = [0; 4096];
-    while into.len() < MOST {
-        match pipe.try_read(&mut buffer) {
+    while into.len() < REPORT {
+        match rustix::io::read(pipe, &mut buffer[..]) {
             Ok(read) if read > 0 => into.extend_from_slice(&buffer[..read]),
+            Err(Errno::INTR) => {}
             _ => return,
         }
     }

@@ -41,8 +41,10 @@ impl Lines {
                 MARK if self.take_mark() => {}
                 byte => {
                     self.line.push(byte);
-                    let open_mark = self.open_mark().is_some();
-                    if self.line.len() >= LINE_LONGEST && !open_mark {
+                    // A mark is not cut in two; what only looks like the beginning of one is.
+                    let longest = LINE_LONGEST
+                        + if self.open_mark().is_some() { MARK_LONGEST + 1 } else { 0 };
+                    if self.line.len() >= longest {
                         self.end_line();
                     }
                 }
@@ -176,5 +178,7 @@ mod tests {
         assert_eq!(seen.len(), 1);
         assert!(seen[0].1.contains("exuvia:zz"), "{seen:?}");
         assert_eq!(lines(1000, &[&[b'x'; 20_000]]).len(), 3);
+        let longest = lines(1000, &[&[MARK; 20_000]]).into_iter().map(|(_, line)| line.len()).max();
+        assert!(longest < Some(LINE_LONGEST + 100), "{longest:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use exuvia_core::{HandlerInfo, Target};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -115,35 +115,27 @@ impl Pool {
 
     /// Kills the workers and waits until they are buried.
     async fn stop(&self) {
-        {
-            let mut state = self.shared.lock();
-            state.draining = true;
-            state.stopped = true;
-            for worker in state.workers.values() {
-                worker.wake.notify_one();
-            }
-        }
-        self.shared.warden.notify_one();
+        self.shared.halt();
+        let end = Instant::now() + BURIAL;
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         for task in tasks {
             let abort = task.abort_handle();
-            if timeout(BURIAL, task).await.is_err() {
+            if timeout_at(end, task).await.is_err() {
                 abort.abort();
             }
         }
-        let mut state = self.shared.lock();
-        let queue = std::mem::take(&mut state.queue);
-        for job in queue {
-            self.shared.refuse_stopped(&mut state, job);
-        }
+        self.shared.abandon_workers();
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        // Callers may hold on to what the pool shares with them: they are told now.
+        self.shared.halt();
         // Each task owns its process, which is killed when the task is dropped.
         for task in lock(&self.tasks).drain(..) {
             task.abort();
         }
+        self.shared.abandon_workers();
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Death {
     pub(crate) broke: Option<String>,
     /// What is in its crash pipe.
     pub(crate) report: Vec<u8>,
+    /// Whether it had got ready.
+    pub(crate) got_ready: bool,
 }
 
 impl Shared {
@@ -55,24 +57,55 @@ impl Shared {
             self.end(state, call.job, place, 0, Err(Box::new(failure)));
         }
         unbegun.sort_unstable_by_key(|call: &InFlight| std::cmp::Reverse(call.wire));
-        for call in unbegun {
-            self.put_back(state, call.job);
-        }
+        self.put_back(state, unbegun);
         state.gauge();
         self.dispatch(state);
     }
 
-    fn put_back(&self, state: &mut State, job: Job) {
-        if state.stopped {
-            self.refuse_stopped(state, job);
-        } else {
-            // The warden knows its deadline already.
-            state.queue.push_front(job);
+    /// Puts calls that have not begun back to the head of the queue; the last sent comes first.
+    pub(crate) fn put_back(&self, state: &mut State, calls: Vec<InFlight>) {
+        for InFlight { job, .. } in calls {
+            if state.stopped {
+                self.refuse_stopped(state, job);
+            } else if job.reply.is_closed() {
+                // Nobody waits for it any more.
+                self.end(state, job, None, 0, Err(Box::new(Failure::Cancelled)));
+            } else {
+                // The warden knows its deadline already.
+                state.queue.push_front(job);
+            }
+        }
+    }
+
+    /// Stops the pool: nothing new comes in, what waits is refused, workers are told to end.
+    pub(crate) fn halt(&self) {
+        let mut state = self.lock();
+        state.draining = true;
+        state.stopped = true;
+        for job in state.queue.take() {
+            self.refuse_stopped(&mut state, job);
+        }
+        for worker in state.workers.values() {
+            worker.wake.notify_one();
+        }
+        drop(state);
+        self.halted.send_replace(true);
+        self.warden.notify_one();
+    }
+
+    /// Ends every call of a pool whose workers nobody looks after any more.
+    pub(crate) fn abandon_workers(&self) {
+        let mut state = self.lock();
+        let ids: Vec<u64> = state.workers.keys().copied().collect();
+        for id in ids {
+            let death =
+                Death { ended: Ended::Killed(9), broke: None, report: vec![], got_ready: true };
+            self.settle(&mut state, id, &death);
         }
     }
 
     /// Ends a call that no worker will ever take.
-    pub(crate) fn refuse_stopped(&self, state: &mut State, job: Job) {
+    fn refuse_stopped(&self, state: &mut State, job: Job) {
         let failure = stopping();
         self.end(state, job, None, 0, Err(Box::new(failure)));
     }
@@ -92,7 +125,7 @@ impl Death {
     pub(crate) fn reason(&self, phase: &Phase) -> &'static str {
         match (phase, &self.broke, self.ended) {
             (Phase::Condemned { .. }, _, _) => "timeout",
-            (Phase::Starting, _, _) => "start",
+            _ if !self.got_ready => "start",
             (_, Some(_), Ended::Killed(9)) => "protocol",
             (_, _, Ended::Killed(_)) => "signal",
             (_, _, Ended::Exited(_)) => "exit",
@@ -132,7 +165,8 @@ impl Death {
             return Failure::WorkerLost { reason: reason.into(), retryable: true };
         }
         match call.cancel {
-            Cancel::Asked { because: Because::CallerGone, .. } => Failure::Cancelled,
+            Cancel::Asked { because: Because::CallerGone, .. }
+            | Cancel::Heard { because: Because::CallerGone, .. } => Failure::Cancelled,
             _ => Failure::Timeout {
                 limit_ms: u64::try_from(call.job.limit.as_millis()).unwrap_or(u64::MAX),
                 started: true,

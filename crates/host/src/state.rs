@@ -1,7 +1,7 @@
 //! What a pool knows, behind one lock that is held for moments only.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::{
     config::{PoolConfig, StartError},
     output::lock,
+    queue::{Line, Queue},
 };
 
 /// Everything the tasks of a pool share.
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) idle: Notify,
     /// How the pool's start went.
     pub(crate) started: watch::Sender<Started>,
+    /// True once the pool is stopped; wakes who waits to start another worker.
+    pub(crate) halted: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -40,7 +43,7 @@ pub(crate) enum Started {
 
 /// The state itself.
 pub(crate) struct State {
-    pub(crate) queue: VecDeque<Job>,
+    pub(crate) queue: Queue,
     pub(crate) workers: BTreeMap<u64, Worker>,
     pub(crate) handlers: Vec<Handler>,
     pub(crate) next_worker: u64,
@@ -74,6 +77,7 @@ pub(crate) struct Handler {
 pub(crate) struct Job {
     pub(crate) id: CallId,
     pub(crate) handler: usize,
+    pub(crate) line: Line,
     pub(crate) call: Call,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
@@ -94,11 +98,18 @@ pub(crate) struct Worker {
     pub(crate) slots: Vec<Option<InFlight>>,
     pub(crate) free: Vec<u16>,
     pub(crate) in_flight: usize,
+    /// The async ones of these.
+    pub(crate) in_flight_async: usize,
+    /// Calls it was ever given.
+    pub(crate) handed: u64,
     /// Expected nanoseconds of the sync calls it holds.
     pub(crate) backlog_ns: u64,
-    /// When it last answered, or was given its first call.
-    pub(crate) progress: Instant,
-    /// It sat on calls it had not begun and they were taken back: nothing more until it answers.
+    /// Since when it has been given calls and gave no sign of life: no answer, no turn of its loop.
+    pub(crate) unheard: Option<Instant>,
+    /// How often its loop had turned when last looked at.
+    pub(crate) turns: u64,
+    /// It sat on calls it had not begun and they were taken back: nothing more until it gives a
+    /// sign of life.
     pub(crate) stalled: bool,
     /// This worker's number for each of the pool's handlers.
     pub(crate) numbers: Vec<Option<u32>>,
@@ -111,6 +122,8 @@ pub(crate) enum Phase {
     Starting,
     /// Taking calls.
     Ready,
+    /// Its process or its socket has ended: nothing more goes in, its last words are read.
+    Leaving,
     /// To be killed for what these calls (by wire id) did.
     Condemned { culprits: Vec<u64>, reason: String },
 }
@@ -120,6 +133,8 @@ pub(crate) struct InFlight {
     pub(crate) job: Job,
     pub(crate) wire: u64,
     pub(crate) expected_ns: u64,
+    /// When it was handed over.
+    pub(crate) handed: Instant,
     pub(crate) cancel: Cancel,
 }
 
@@ -150,7 +165,7 @@ impl Shared {
             stopping: pool.workers("stopping"),
         };
         let state = State {
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             workers: BTreeMap::new(),
             handlers: Vec::new(),
             next_worker: 1,
@@ -166,6 +181,7 @@ impl Shared {
             warden: Notify::new(),
             idle: Notify::new(),
             started: watch::Sender::new(Started::Waiting),
+            halted: watch::Sender::new(false),
             state: Mutex::new(state),
         }
     }
@@ -226,12 +242,16 @@ impl State {
         };
         self.gauges.starting.set(count(|phase| matches!(phase, Phase::Starting)));
         self.gauges.ready.set(count(|phase| matches!(phase, Phase::Ready)));
-        self.gauges.stopping.set(count(|phase| matches!(phase, Phase::Condemned { .. })));
+        self.gauges
+            .stopping
+            .set(count(|phase| matches!(phase, Phase::Leaving | Phase::Condemned { .. })));
         self.gauges.queue.set(self.queue.len() as i64);
     }
 
     /// Learns from a run how long a handler usually takes.
     pub(crate) fn learn(&mut self, handler: usize, run_ns: u64) {
+        // The number is the worker's word: a year is as good as for ever.
+        let run_ns = run_ns.min(1 << 55);
         let usual = &mut self.handlers[handler].usual_ns;
         *usual = Some(usual.map_or(run_ns, |usual| usual - usual / 8 + run_ns / 8));
     }
@@ -240,8 +260,22 @@ impl State {
 // === impl Handler ===
 
 impl Handler {
-    pub(crate) fn is_sync(&self) -> bool {
-        self.info.kind == HandlerKind::Sync
+    pub(crate) fn new(info: HandlerInfo, config: &PoolConfig) -> Self {
+        let name = info.target();
+        Self {
+            timeout: config.handler_timeouts.get(&name).copied().unwrap_or(config.timeout),
+            metrics: config.metrics.pool.handler(&name),
+            usual_ns: None,
+            info: Arc::new(info),
+            name,
+        }
+    }
+
+    pub(crate) fn line(&self) -> Line {
+        match self.info.kind {
+            HandlerKind::Sync => Line::Sync,
+            HandlerKind::Async => Line::Async,
+        }
     }
 }
 
@@ -263,8 +297,32 @@ impl Worker {
         self.claims().free(slot);
         self.free.push(slot);
         self.in_flight -= 1;
+        self.in_flight_async -= usize::from(taken.job.line == Line::Async);
         self.backlog_ns = self.backlog_ns.saturating_sub(taken.expected_ns);
         Some(taken)
+    }
+
+    /// Takes a call back, unless it has begun.
+    pub(crate) fn revoke(&mut self, slot: u16, wire: u64) -> Option<InFlight> {
+        if !self.claims().revoke(slot, wire) {
+            return None;
+        }
+        // What is left of a large payload need not be sent.
+        self.connection.abort(wire);
+        self.wake.notify_one();
+        self.take(slot, wire)
+    }
+
+    /// Takes back every call that has not begun and that `which` names; the last sent comes first.
+    pub(crate) fn revoke_all(&mut self, which: impl Fn(&InFlight) -> bool) -> Vec<InFlight> {
+        let mut back = Vec::new();
+        for slot in 0..self.slots.len() {
+            let Some(call) = self.slots[slot].as_ref().filter(|call| which(call)) else { continue };
+            let wire = call.wire;
+            back.extend(self.revoke(slot as u16, wire));
+        }
+        back.sort_unstable_by_key(|call| std::cmp::Reverse(call.wire));
+        back
     }
 }
 

@@ -8,8 +8,10 @@ use std::{
 use exuvia_core::{Call, Failure, HandlerInfo, Outcome, OutcomeFuture, Target, ids::CallId};
 use tokio::sync::oneshot;
 
-use crate::settle::stopping;
-use crate::state::{Because, Cancel, Job, Phase, Shared, State};
+use crate::{
+    settle::stopping,
+    state::{Because, Cancel, Job, Shared, State},
+};
 
 /// When to come back to a pool that is full, or has no worker yet.
 const RETRY_AFTER_MS: u64 = 1000;
@@ -76,23 +78,35 @@ impl Shared {
         // A limit beyond the clock is no limit that anyone will see the end of.
         let deadline = now.checked_add(limit).unwrap_or(now + Duration::from_secs(1 << 30));
         let size = call.payload.body.len() as u64;
-        let queued = Duration::ZERO;
+        let line = state.handlers[handler].line();
+        let (queued, attempts) = (Duration::ZERO, 0);
         let job =
-            Job { id, handler, call, arrived: now, deadline, limit, queued, attempts: 0, reply };
-        if let Some(failure) = self.refuse(&mut state, size) {
+            Job { id, handler, line, call, arrived: now, deadline, limit, queued, attempts, reply };
+        if let Some(failure) = self.refuse(&state, size) {
             self.end(&mut state, job, None, 0, Err(Box::new(failure)));
             return id;
         }
         state.queue.push_back(job);
-        if state.queue.len() == 1 {
+        // Behind others there is nothing to hand out that was not there before.
+        if state.queue.waiting(line) == 1 {
             self.dispatch(&mut state);
+        }
+        let waiting = state.queue.len();
+        if waiting > self.config.queue
+            && state.queue.waiting(line) > 0
+            && let Some(job) = state.queue.pop_back(line)
+        {
+            self.config.metrics.pool.queue_rejected.inc();
+            let reason = format!("{} calls are waiting already", waiting - 1);
+            let failure = Failure::Rejected { reason, retry_after_ms: RETRY_AFTER_MS };
+            self.end(&mut state, job, None, 0, Err(Box::new(failure)));
         }
         self.look_by(&mut state, deadline);
         id
     }
 
     /// Why a call is not taken, if it is not.
-    fn refuse(&self, state: &mut State, size: u64) -> Option<Failure> {
+    fn refuse(&self, state: &State, size: u64) -> Option<Failure> {
         if size > self.config.max_payload {
             let limit = self.config.max_payload;
             return Some(Failure::input(
@@ -100,25 +114,17 @@ impl Shared {
                 format!("{size} bytes are more than the limit of {limit}"),
             ));
         }
-        if state.draining || state.stopped {
-            return Some(stopping());
-        }
-        if state.queue.len() >= self.config.queue {
-            self.config.metrics.pool.queue_rejected.inc();
-            let reason = format!("{} calls are waiting already", state.queue.len());
-            return Some(Failure::Rejected { reason, retry_after_ms: RETRY_AFTER_MS });
-        }
-        None
+        (state.draining || state.stopped).then(stopping)
     }
 
     /// Nobody waits for this call any more.
     fn abandon(&self, id: CallId) {
         let mut state = self.lock();
         let state = &mut *state;
-        if let Some(place) = state.queue.iter().position(|job| job.id == id) {
-            if let Some(job) = state.queue.remove(place) {
-                self.end(state, job, None, 0, Err(Box::new(Failure::Cancelled)));
-            }
+        if let Some(job) = state.queue.remove(id) {
+            self.end(state, job, None, 0, Err(Box::new(Failure::Cancelled)));
+            // It may have stood in the way of another.
+            self.dispatch(state);
             return;
         }
         let found = state.workers.iter_mut().find_map(|(number, worker)| {
@@ -131,23 +137,16 @@ impl Shared {
         let Some((number, worker, slot)) = found else { return };
         let Some(call) = &mut worker.slots[usize::from(slot)] else { return };
         let wire = call.wire;
-        if call.cancel != Cancel::No || !matches!(worker.phase, Phase::Ready) {
+        if call.cancel != Cancel::No {
             return;
         }
         call.cancel = Cancel::Asked { at: Instant::now(), because: Because::CallerGone };
-        if worker.claims().revoke(slot, wire) {
-            let pid = worker.pid;
-            if let Some(call) = worker.take(slot, wire) {
-                self.end(
-                    state,
-                    call.job,
-                    Some((number, pid)),
-                    0,
-                    Err(Box::new(Failure::Cancelled)),
-                );
-            }
+        let pid = worker.pid;
+        if let Some(call) = worker.revoke(slot, wire) {
+            let place = Some((number, pid));
+            self.end(state, call.job, place, 0, Err(Box::new(Failure::Cancelled)));
             self.dispatch(state);
-        } else {
+        } else if worker.is_ready() {
             worker.connection.cancel(wire, slot);
             worker.wake.notify_one();
         }

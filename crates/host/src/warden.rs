@@ -9,7 +9,7 @@ use exuvia_core::Failure;
 use exuvia_protocol::SlotState;
 
 use crate::{
-    dispatch::STALL,
+    dispatch::{STALL, UNHEARD},
     state::{Because, Cancel, Job, Phase, Shared, State},
 };
 
@@ -17,6 +17,11 @@ use crate::{
 const HEARING: Duration = Duration::from_millis(250);
 /// A cancelled task has so long to end.
 const ENDING: Duration = Duration::from_secs(2);
+/// A worker that was given calls, runs none and does not turn its loop for so long is stuck in
+/// something that no deadline stops.
+const DEAF: Duration = Duration::from_secs(5);
+/// How often a stalled worker is looked at.
+const RECOVERY: Duration = Duration::from_millis(20);
 
 /// Runs until the pool is stopped.
 pub(crate) async fn watch(shared: Arc<Shared>) {
@@ -26,9 +31,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
             if state.stopped {
                 return;
             }
-            let next = shared.look(&mut state, Instant::now());
-            state.next_look = next;
-            next
+            shared.look(&mut state, Instant::now())
         };
         let woken = shared.warden.notified();
         match next {
@@ -43,31 +46,24 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
 impl Shared {
     /// Does what is due and says when something will be next.
     fn look(&self, state: &mut State, now: Instant) -> Option<Instant> {
-        let mut next = Next(None);
-        self.expire_queue(state, now, &mut next);
+        let (late, first) = state.queue.expire(now);
+        for job in late {
+            self.end_late(state, job);
+        }
+        let mut next = Next(first);
         let ids: Vec<u64> = state.workers.keys().copied().collect();
         for id in ids {
             self.expire_running(state, id, now, &mut next);
             self.take_back_stuck(state, id, now, &mut next);
         }
+        // What it hands out may ask for an earlier look.
+        state.next_look = next.0;
         self.dispatch(state);
-        next.0
-    }
-
-    fn expire_queue(&self, state: &mut State, now: Instant, next: &mut Next) {
-        let mut place = 0;
-        while let Some(job) = state.queue.get(place) {
-            if job.deadline > now {
-                next.at(job.deadline);
-                place += 1;
-            } else if let Some(job) = state.queue.remove(place) {
-                self.end_late(state, job);
-            }
-        }
+        state.next_look
     }
 
     /// A call whose time was over before it began.
-    fn end_late(&self, state: &mut State, job: Job) {
+    pub(crate) fn end_late(&self, state: &mut State, job: Job) {
         let failure = Failure::Timeout {
             limit_ms: u64::try_from(job.limit.as_millis()).unwrap_or(u64::MAX),
             started: false,
@@ -90,10 +86,11 @@ impl Shared {
             let slot = slot as u16;
             match call.cancel {
                 Cancel::No if due > now => next.at(due),
-                Cancel::No if worker.claims().revoke(slot, wire) => {
-                    late.extend(worker.take(slot, wire).map(|call| call.job));
-                }
                 Cancel::No => {
+                    if let Some(call) = worker.revoke(slot, wire) {
+                        late.push(call.job);
+                        continue;
+                    }
                     worker.connection.cancel(wire, slot);
                     worker.wake.notify_one();
                     next.at(now + HEARING);
@@ -110,6 +107,13 @@ impl Shared {
                 }
                 Cancel::Asked { at, .. } if now < at + HEARING => next.at(at + HEARING),
                 Cancel::Heard { at, .. } if now < at + ENDING => next.at(at + ENDING),
+                // It has ended; its answer may be under way yet.
+                Cancel::Asked { at, .. }
+                    if now < at + ENDING
+                        && worker.claims().state(slot, wire) == SlotState::Done =>
+                {
+                    next.at(at + ENDING);
+                }
                 cancel => {
                     deadline = true;
                     heard |= matches!(cancel, Cancel::Heard { .. });
@@ -131,31 +135,52 @@ impl Shared {
         state.gauge();
     }
 
-    /// Calls that wait, unbegun, in a worker that is busy with something slow go back to the queue.
+    /// Calls that wait, unbegun, in a worker that gives no sign of life go back to the queue, and
+    /// it gets no others until it does. Where no call runs in it that a deadline will stop, it is
+    /// replaced in the end.
     fn take_back_stuck(&self, state: &mut State, id: u64, now: Instant, next: &mut Next) {
-        let Some(worker) = state.workers.get_mut(&id) else { return };
-        if worker.in_flight < 2 || worker.backlog_ns == 0 || !matches!(worker.phase, Phase::Ready) {
+        let Some(worker) = state.workers.get_mut(&id).filter(|worker| worker.is_ready()) else {
             return;
-        }
-        if now < worker.progress + STALL {
-            return next.at(worker.progress + STALL);
-        }
-        let mut back = Vec::new();
-        for slot in 0..worker.slots.len() {
-            let Some(call) = worker.slots[slot].as_ref() else { continue };
-            let (slot, wire) = (slot as u16, call.wire);
-            if worker.claims().revoke(slot, wire) {
-                back.extend(worker.take(slot, wire));
+        };
+        let claims = worker.claims();
+        let (mut queued, mut running) = (false, false);
+        for (slot, call) in worker.slots.iter().enumerate() {
+            let Some(call) = call else { continue };
+            match claims.state(slot as u16, call.wire) {
+                SlotState::Queued => queued = true,
+                _ => running = true,
             }
         }
-        let busy = worker.slots.iter().enumerate().any(|(slot, call)| {
-            call.as_ref().is_some_and(|call| {
-                worker.claims().state(slot as u16, call.wire) == SlotState::Running
-            })
-        });
-        worker.stalled = busy;
-        // The first sent goes first again.
-        back.sort_unstable_by_key(|call| std::cmp::Reverse(call.wire));
+        let turns = claims.turns();
+        if turns != worker.turns {
+            worker.turns = turns;
+            worker.stalled = false;
+            worker.unheard = worker.unheard.filter(|_| queued).map(|_| now);
+        }
+        let Some(unheard) = worker.unheard else { return };
+        if !running && now >= unheard + DEAF {
+            let reason = "its loop stood still".into();
+            worker.phase = Phase::Condemned { culprits: Vec::new(), reason };
+            worker.wake.notify_one();
+            return;
+        }
+        let patience = if running { STALL } else { UNHEARD };
+        let stuck_at = |handed: Instant| unheard.max(handed) + patience;
+        if !running {
+            worker.stalled |= now >= unheard + UNHEARD;
+            next.at(if worker.stalled { unheard + DEAF } else { unheard + UNHEARD });
+        }
+        let back = worker.revoke_all(|call| stuck_at(call.handed) <= now);
+        worker.stalled |= !back.is_empty();
+        for call in worker.slots.iter().flatten().filter(|_| queued) {
+            // A call that has begun meanwhile costs a look in vain.
+            if stuck_at(call.handed) > now {
+                next.at(stuck_at(call.handed));
+            }
+        }
+        if worker.stalled {
+            next.at(now + RECOVERY);
+        }
         for call in back {
             state.queue.push_front(call.job);
         }

@@ -236,3 +236,63 @@ fn a_broken_connection_stays_broken_with_the_same_error() {
     let fine = frame(Kind::Call, 4, call_body(b"", 0, b""));
     assert_eq!(tell(&mut worker, &fine), Err(error));
 }
+
+/// The credit that waits to be written: call and bytes.
+fn credit_given(connection: &mut exuvia_protocol::Connection) -> Vec<(u64, u64)> {
+    let out = connection.outbound().split();
+    out.chunks(20)
+        .map(|frame| {
+            assert_eq!(frame[4], Kind::Credit as u8);
+            let call = u64::from_le_bytes(frame[8..16].try_into().expect("8 bytes"));
+            (call, u64::from(u32::from_le_bytes(frame[16..].try_into().expect("4 bytes"))))
+        })
+        .collect()
+}
+
+#[test]
+fn from_256_mib_on_incomplete_payloads_are_completed_one_after_the_other() {
+    const MIB: usize = 1 << 20;
+    let limits = Limits { max_frame: 2 << 20, max_payload: 512 << 20, window: 1 << 20 };
+    let mut host = connected(Role::Host, limits, limits);
+    let mut begin = |call| {
+        let body = result_body(300 << 20, &vec![1; MIB]);
+        tell(&mut host, &frame(Kind::Result, call, body).flags(MORE)).expect("begun");
+        credit_given(&mut host)
+    };
+    let whole = |call| vec![(call, 1 << 20)];
+    assert_eq!(begin(2), whole(2));
+    assert_eq!(begin(4), whole(4));
+    let chunk = vec![1; MIB];
+    let mut more = |call, flags| {
+        let events = tell(&mut host, &frame(Kind::Data, call, chunk.clone()).flags(flags));
+        (events.expect("as granted").len(), credit_given(&mut host))
+    };
+    // The younger goes ahead until much is held: then it has to wait for the older.
+    let mut held = 2;
+    while held < 255 {
+        assert_eq!(more(4, MORE), (0, whole(4)));
+        held += 1;
+    }
+    assert_eq!(more(4, MORE), (0, vec![]));
+    for _ in 0..298 {
+        assert_eq!(more(2, MORE), (0, whole(2)));
+    }
+    // With the older complete, the younger has what it was due.
+    assert_eq!(more(2, 0), (1, whole(4)));
+    assert_eq!(more(4, MORE), (0, whole(4)));
+}
+
+#[test]
+fn incomplete_payloads_are_bounded_in_sum() {
+    let limits = Limits { max_frame: 2 << 20, max_payload: 32 << 20, window: 1 << 20 };
+    let mut host = connected(Role::Host, limits, limits);
+    let refused = (1..1_000).find_map(|id| {
+        let body = result_body(32 << 20, &vec![1; 1 << 20]);
+        tell(&mut host, &frame(Kind::Result, 2 * id, body).flags(MORE))
+            .err()
+            .map(|error| (id, error))
+    });
+    let (id, error) = refused.expect("there is a limit");
+    assert_eq!(id, 512 + 32 + 1);
+    assert!(error.to_string().contains("incomplete payloads"), "{error}");
+}

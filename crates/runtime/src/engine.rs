@@ -475,12 +475,7 @@ impl Engine {
 
     /// A task that was not asked to end and is cancelled all the same did it to itself: that is an
     /// exception like any other.
-    fn end_task(
-        &self,
-        task: &Bound<'_, PyAny>,
-        running: Running,
-        was_asked: bool,
-    ) -> PyResult<()> {
+    fn end_task(&self, task: &Bound<'_, PyAny>, running: Running, was_asked: bool) -> PyResult<()> {
         let py = task.py();
         let result = task.call_method0("result");
         if was_asked && let Err(error) = &result {

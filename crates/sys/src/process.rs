@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -71,26 +72,32 @@ pub fn spawn(request: Spawn) -> io::Result<Process> {
         .stdout(stdout)
         .stderr(stderr)
         .process_group(0);
+    // The places the child's copies go to must be taken while std makes a pipe of its own to hear
+    // of a failed exec, or that pipe could come to lie there and be overwritten.
+    let places = 3..3 + descriptors.len() as i32;
+    let mut taken = Vec::new();
+    while taken.last().is_none_or(|fd: &OwnedFd| fd.as_raw_fd() < places.end) {
+        taken.push(File::open("/dev/null")?.into());
+    }
     let raw: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    // Above every target, so that no dup2 below can overwrite a source that is still needed.
-    let high = raw.iter().copied().max().unwrap_or(0).max(3 + raw.len() as i32) + 1;
+    let mut parked = raw.clone();
     // JUSTIFICATION: the child must place its descriptors and tie its life to ours before the
     // program starts, and std has no safe way to say so.
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe calls; it
     // allocates nothing and touches only values moved into it.
     unsafe {
         command.pre_exec(move || {
-            for (index, &fd) in raw.iter().enumerate() {
-                let parked = high + index as i32;
-                if libc::dup2(fd, parked) < 0 {
+            // First out of the way of all places, wherever the kernel has room, so that no dup2
+            // overwrites a source that is still needed.
+            for (place, &fd) in parked.iter_mut().zip(&raw) {
+                *place = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, places.end);
+                if *place < 0 {
                     return Err(io::Error::last_os_error());
                 }
             }
-            for index in 0..raw.len() as i32 {
-                // dup2 leaves the copy open across exec; the parked one closes at exec.
-                if libc::dup2(high + index, 3 + index) < 0
-                    || libc::fcntl(high + index, libc::F_SETFD, libc::FD_CLOEXEC) < 0
-                {
+            for (place, &fd) in places.clone().zip(&parked) {
+                // The copy stays open across exec; the parked one does not.
+                if libc::dup2(fd, place) < 0 {
                     return Err(io::Error::last_os_error());
                 }
             }
@@ -111,12 +118,19 @@ pub fn spawn(request: Spawn) -> io::Result<Process> {
             Ok(())
         });
     }
-    let child = command.spawn()?;
-    drop(descriptors);
+    let mut child = command.spawn()?;
+    drop((descriptors, taken));
     let pid = Pid::from_child(&child);
     // Not reaped yet, so the id cannot be anybody else's.
-    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    Ok(Process { pid, pidfd })
+    match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => Ok(Process { pid, pidfd }),
+        // Nobody could look after it.
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error.into())
+        }
+    }
 }
 
 // === impl Process ===
@@ -271,6 +285,32 @@ mod tests {
         let mut text = String::new();
         std::fs::File::from(read).read_to_string(&mut text).expect("fd 3");
         assert_eq!(text, "three\n");
+    }
+
+    /// std's own pipe, by which it hears of the failed exec, may lie anywhere around ours.
+    #[test]
+    fn a_program_that_is_not_there_is_an_error_wherever_descriptors_lie() {
+        for holes in 0..8 {
+            let make = || pipe_with(PipeFlags::CLOEXEC).expect("pipe");
+            let (output, error, given) = (make(), make(), [make(), make()]);
+            let below: Vec<_> = (0..holes).map(|_| make()).collect();
+            let above = make();
+            let descriptors = match holes % 2 {
+                0 => vec![given[0].1.try_clone().expect("dup"), above.1],
+                _ => vec![above.1, given[1].1.try_clone().expect("dup")],
+            };
+            drop(below);
+            let missing = spawn(Spawn {
+                program: "/nowhere/program".into(),
+                arguments: vec![],
+                working_dir: "/".into(),
+                environment: vec![],
+                output: [output.1, error.1],
+                descriptors,
+            });
+            let kind = missing.expect_err("no such program").kind();
+            assert_eq!(kind, io::ErrorKind::NotFound, "{holes} holes");
+        }
     }
 
     #[test]

@@ -1,0 +1,310 @@
+//! A worker without Python, for the tests of the pool: it keeps the protocol, or breaks it on demand.
+//!
+//! How it starts is said by the line of the `plan` that its number picks; what a call does, by the
+//! call's payload: `VERB NUMBER TAG`. It writes every call it begins to the `log`.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stderr, reason = "it is a program")]
+
+mod verbs;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use exuvia_core::{Codec, Failure, HandlerInfo, HandlerKind};
+use exuvia_protocol::{
+    Claims, Connection, Event, Hello, IncomingCall, Limits, Ready, Role, frame::ResultHead,
+};
+use exuvia_sys::SharedPage;
+
+type Broken = Box<dyn std::error::Error>;
+
+/// The worker.
+struct Fake {
+    dir: PathBuf,
+    stream: UnixStream,
+    connection: Connection,
+    page: SharedPage,
+    log: File,
+    timers: Vec<Timer>,
+    draining: bool,
+    ignores_drain: bool,
+}
+
+/// An async call that sleeps.
+struct Timer {
+    call: u64,
+    slot: u16,
+    tag: String,
+    due: Instant,
+    on_cancel: OnCancel,
+}
+
+/// What an async call does when it is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnCancel {
+    End,
+    Ignore,
+    Answer,
+}
+
+fn main() {
+    let Some(dir) = std::env::args().nth(1).map(PathBuf::from) else { return };
+    if let Err(error) = Fake::open(dir).and_then(Fake::live) {
+        eprintln!("fake worker: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// This worker's line of the plan.
+fn my_plan(dir: &Path) -> io::Result<String> {
+    let plan = std::fs::read_to_string(dir.join("plan"))?;
+    let lines: Vec<&str> = plan.lines().collect();
+    for number in 0.. {
+        let place = dir.join(format!("worker-{number}"));
+        match OpenOptions::new().write(true).create_new(true).open(place) {
+            Ok(mut file) => {
+                write!(file, "{}", std::process::id())?;
+                return Ok(lines[number.min(lines.len() - 1)].to_owned());
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("numbers do not end")
+}
+
+impl Fake {
+    fn open(dir: PathBuf) -> Result<Self, Broken> {
+        // The wrapper gives the socket as standard input, the one descriptor std hands out safely.
+        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        stream.set_nonblocking(true)?;
+        let page = OpenOptions::new().read(true).write(true).open("/proc/self/fd/5")?;
+        Ok(Self {
+            stream,
+            connection: Connection::new(Role::Worker, Limits::default()),
+            page: SharedPage::open(page.into())?,
+            log: OpenOptions::new().append(true).create(true).open(dir.join("log"))?,
+            dir,
+            timers: Vec::new(),
+            draining: false,
+            ignores_drain: false,
+        })
+    }
+
+    fn live(mut self) -> Result<(), Broken> {
+        let plan = my_plan(&self.dir)?;
+        let words: Vec<&str> = plan.split_whitespace().collect();
+        let plans = |word: &str| words.contains(&word);
+        if plans("exit-at-once") {
+            std::process::exit(3);
+        }
+        if plans("never-greets") {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        if plans("greets-garbage") {
+            self.raw(b"GET / HTTP/1.1\r\n\r\n");
+        }
+        self.await_hello()?;
+        let mut hello = Hello { python: Some("fake".into()), ..Hello::new(Limits::default()) };
+        if plans("greets-other-version") {
+            hello.build = "0.0.0-other".into();
+        }
+        self.connection.hello(&hello)?;
+        self.flush()?;
+        if plans("exit-after-hello") {
+            std::process::exit(4);
+        }
+        if plans("closes-after-hello") {
+            self.close_and_live_on();
+        }
+        if plans("never-ready") {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        if let Some(ms) = words.iter().find_map(|word| word.strip_prefix("ready-after=")) {
+            std::thread::sleep(Duration::from_millis(ms.parse()?));
+        }
+        self.ignores_drain = plans("ignores-drain");
+        if plans("load-fails") {
+            let failure = Failure::Load { message: "no such file".into(), traceback: "".into() };
+            self.connection.ready(&Ready::Failed(failure))?;
+            return self.flush();
+        }
+        let without = words.iter().find_map(|word| word.strip_prefix("without="));
+        let infos = [("sync", HandlerKind::Sync), ("other", HandlerKind::Sync)]
+            .into_iter()
+            .chain([("async", HandlerKind::Async)])
+            .filter(|(name, _)| Some(*name) != without)
+            .map(|(name, kind)| info(name, kind));
+        let ready = Ready::Handlers(infos.collect());
+        self.connection.ready(&ready)?;
+        if plans("ready-twice") {
+            self.connection.ready(&ready)?;
+        }
+        self.flush()?;
+        if plans("exit-after-ready") {
+            std::process::exit(5);
+        }
+        self.serve()
+    }
+
+    fn await_hello(&mut self) -> Result<(), Broken> {
+        loop {
+            if let Some(Event::Hello(_)) = self.connection.next_event()? {
+                return Ok(());
+            }
+            self.wait(None)?;
+            if !self.read()? {
+                std::process::exit(0);
+            }
+        }
+    }
+
+    /// The loop: calls, timers, the host's end.
+    fn serve(mut self) -> Result<(), Broken> {
+        loop {
+            self.try_write()?;
+            let next = self.timers.iter().map(|timer| timer.due).min();
+            self.wait(next)?;
+            self.claims().tick();
+            let open = self.read()?;
+            while let Some(event) = self.connection.next_event()? {
+                self.hear(event)?;
+            }
+            let now = Instant::now();
+            while let Some(place) = self.timers.iter().position(|timer| timer.due <= now) {
+                let timer = self.timers.swap_remove(place);
+                self.answer(timer.call, timer.slot, &timer.tag);
+            }
+            let ended = self.draining && self.timers.is_empty() && !self.ignores_drain;
+            if !open || ended {
+                return self.flush();
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) -> Result<(), Broken> {
+        match event {
+            Event::Call(call) => {
+                let begins = self.claims().claim(call.slot, call.call);
+                return if begins { self.begin(&call) } else { Ok(()) };
+            }
+            Event::Cancel { call, slot } => {
+                let found = self.timers.iter().position(|timer| timer.call == call);
+                if let Some(place) = found {
+                    self.connection.cancelling(call, slot);
+                    match self.timers[place].on_cancel {
+                        OnCancel::Ignore => {}
+                        OnCancel::Answer => self.timers[place].due = Instant::now(),
+                        OnCancel::End => {
+                            self.timers.swap_remove(place);
+                            self.claims().finish(slot, call);
+                            self.connection.failure(call, slot, 1, &Failure::Cancelled)?;
+                        }
+                    }
+                }
+            }
+            Event::Drain => self.draining = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, call: &IncomingCall) -> Result<(), Broken> {
+        let text = String::from_utf8_lossy(&call.payload);
+        let mut words = text.split_whitespace();
+        let verb = words.next().unwrap_or_default();
+        let number: u64 = words.next().unwrap_or_default().parse().unwrap_or(0);
+        let tag = words.next().unwrap_or_default();
+        // One write: lines of several workers do not mix.
+        self.log.write_all(format!("{} {tag}\n", std::process::id()).as_bytes())?;
+        verbs::run(self, call, verb, number, tag)
+    }
+
+    /// Answers a call as it should be answered.
+    fn answer(&mut self, call: u64, slot: u16, text: &str) {
+        self.answer_with(call, slot, 1000, Bytes::copy_from_slice(text.as_bytes()));
+    }
+
+    fn answer_with(&mut self, call: u64, slot: u16, run_ns: u64, payload: Bytes) {
+        self.claims().finish(slot, call);
+        let head = ResultHead { codec: Codec::Json, run_ns };
+        self.connection.result(call, slot, head, payload);
+    }
+
+    fn claims(&self) -> Claims<'_> {
+        Claims::open(self.page.words()).unwrap_or_else(|| Claims::format(self.page.words()))
+    }
+
+    // --- the socket
+
+    fn wait(&mut self, until: Option<Instant>) -> Result<(), Broken> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut events = PollFlags::IN;
+        if !self.connection.outbound().is_empty() {
+            events |= PollFlags::OUT;
+        }
+        let limit = until.map(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
+        });
+        poll(&mut [PollFd::new(&self.stream, events)], limit.as_ref())?;
+        Ok(())
+    }
+
+    /// Reads what is there; false at the end of the stream.
+    fn read(&mut self) -> Result<bool, Broken> {
+        let mut buffer = vec![0; 64 << 10];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Ok(false),
+            Ok(read) => {
+                self.connection.inbound().extend_from_slice(&buffer[..read]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn try_write(&mut self) -> Result<(), Broken> {
+        while !self.connection.outbound().is_empty() {
+            match self.stream.write(self.connection.outbound()) {
+                Ok(written) => self.connection.outbound().advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all there is.
+    fn flush(&mut self) -> Result<(), Broken> {
+        self.stream.set_nonblocking(false)?;
+        self.try_write()?;
+        self.stream.set_nonblocking(true)?;
+        Ok(())
+    }
+
+    /// Writes bytes past the state machine, as long as the host takes them.
+    fn raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.set_nonblocking(false);
+        let _ = self.stream.write_all(bytes);
+    }
+
+    fn close_and_live_on(&mut self) -> ! {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        loop {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    }
+}
+
+fn info(name: &str, kind: HandlerKind) -> HandlerInfo {
+    let (module, name) = ("m".into(), name.into());
+    HandlerInfo { module, name, kind, params: vec![], doc: String::new(), returns: String::new() }
+}

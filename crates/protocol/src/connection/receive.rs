@@ -1,0 +1,355 @@
+//! The reading half: frames in, events out (sections 3 to 5).
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use exuvia_core::Failure;
+
+use super::{Connection, Event, IncomingCall, Role};
+use crate::{
+    Hello, ProtocolError,
+    frame::{ABORT, CALL_HEAD, CallHead, HEADER, Header, Kind, MORE, ResultHead},
+    message,
+};
+
+/// Payloads that may be incomplete at a time.
+const MAX_INCOMPLETE: usize = 65_536;
+/// Bytes of incomplete payloads from which on only the one begun first gets credit.
+const HELD: usize = 256 << 20;
+/// Bytes of incomplete payloads, at most, beside one of the longest: a peer that gets there sends
+/// thousands at a time.
+const HELD_MOST: u64 = 512 << 20;
+/// Call ids are below this: they share a word of the status page with a state.
+const ID_END: u64 = 1 << 61;
+/// Body of a frame that a peer takes, at least: room for every head and for a failure without its
+/// texts.
+const LEAST_FRAME: u32 = 2 * CALL_HEAD as u32;
+
+/// A payload that is not wholly read.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    slot: u16,
+    head: PayloadOf,
+    body: BytesMut,
+    /// Bytes of the payload that came; more than `body` has once the call was answered.
+    have: u64,
+    length: u64,
+    /// We refused the call before it was complete: what still comes of it is thrown away.
+    answered: bool,
+    /// Bytes the peer may still send before it needs more credit.
+    granted: u64,
+}
+
+/// What a payload belongs to.
+#[derive(Debug)]
+enum PayloadOf {
+    Call(CallHead, Vec<(String, String)>),
+    Result(ResultHead),
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(super) fn read_event(&mut self) -> Result<Option<Event>, ProtocolError> {
+        while self.inbound.len() >= HEADER {
+            let header = Header::read(&self.inbound)?;
+            let length = header.length as usize;
+            if header.length > self.limits.max_frame {
+                return Err(ProtocolError::TooLong {
+                    length: header.length.into(),
+                    limit: self.limits.max_frame.into(),
+                });
+            }
+            self.may_come(&header)?;
+            if self.inbound.len() < HEADER + length {
+                self.inbound.reserve(HEADER + length - self.inbound.len());
+                return Ok(None);
+            }
+            self.inbound.advance(HEADER);
+            let body = self.inbound.split_to(length).freeze();
+            if let Some(event) = self.event(&header, body)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Section 3: greetings first, and no call before the worker is ready.
+    fn may_come(&mut self, header: &Header) -> Result<(), ProtocolError> {
+        let unexpected = |what| {
+            Err(ProtocolError::Unexpected { kind: header.kind as u8, call: header.call, what })
+        };
+        match (header.kind, self.role) {
+            (Kind::Hello, _) if self.peer.is_some() => unexpected("greeted already"),
+            (Kind::Hello, _) => Ok(()),
+            _ if self.peer.is_none() => unexpected("not greeted yet"),
+            (Kind::Ready, Role::Worker) => unexpected("only a worker is ready"),
+            (Kind::Ready, Role::Host) if self.ready => unexpected("ready already"),
+            (Kind::Ready, Role::Host) => Ok(()),
+            (Kind::Drain, Role::Host) => unexpected("only a host drains"),
+            // A host may give up a worker that still imports.
+            (Kind::Drain, Role::Worker) => Ok(()),
+            _ if !self.ready => unexpected("the worker is not ready yet"),
+            (Kind::Call, role) if self.is_ours(header.call) => {
+                unexpected(if role == Role::Host { "even id" } else { "odd id" })
+            }
+            (Kind::Call, _) if header.call <= self.last_call || header.call >= ID_END => {
+                unexpected("its id does not rise, or is too large")
+            }
+            (Kind::Result | Kind::Failure | Kind::Cancelling, _) if !self.is_ours(header.call) => {
+                unexpected("not our call")
+            }
+            (Kind::Cancel, _) if self.is_ours(header.call) => unexpected("our call"),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_ours(&self, call: u64) -> bool {
+        (call & 1 == 0) == (self.role == Role::Host)
+    }
+
+    fn event(&mut self, header: &Header, body: Bytes) -> Result<Option<Event>, ProtocolError> {
+        let kind = header.kind as u8;
+        let (call, slot) = (header.call, header.slot);
+        match header.kind {
+            Kind::Hello => {
+                let hello = Hello::read(kind, &body)?;
+                if hello.limits.max_frame < LEAST_FRAME || hello.limits.window == 0 {
+                    return Err(ProtocolError::Frame { kind, what: "limits too small" });
+                }
+                self.peer = Some(hello.limits);
+                Ok(Some(Event::Hello(Box::new(hello))))
+            }
+            Kind::Ready => {
+                self.ready = true;
+                Ok(Some(Event::Ready(Box::new(message::read(kind, &body)?))))
+            }
+            Kind::Call => self.begin_call(header, body),
+            Kind::Result => self.begin_result(header, body),
+            Kind::Failure => {
+                let mut body = &body[..];
+                if body.len() < 8 {
+                    return Err(ProtocolError::Frame { kind, what: "shorter than its head" });
+                }
+                let run_ns = body.get_u64_le();
+                if self.receiving.contains_key(&call) {
+                    let what = "its result has begun";
+                    return Err(ProtocolError::Unexpected { kind, call, what });
+                }
+                let failure = Box::new(message::read(kind, body)?);
+                self.stop_sending(call);
+                Ok(Some(Event::Failure { call, slot, run_ns, failure }))
+            }
+            Kind::Data => self.data(header, &body),
+            Kind::Credit => {
+                let mut body = &body[..];
+                if body.len() != 4 {
+                    return Err(ProtocolError::Frame { kind, what: "not four bytes" });
+                }
+                let amount = u64::from(body.get_u32_le());
+                // Credit for a payload that was stopped meanwhile is of no use to anyone.
+                if let Some(sending) = self.sending.iter_mut().find(|sending| sending.call == call)
+                {
+                    sending.credit = sending.credit.saturating_add(amount);
+                }
+                Ok(None)
+            }
+            Kind::Cancel | Kind::Cancelling | Kind::Drain if !body.is_empty() => {
+                Err(ProtocolError::Frame { kind, what: "it has no body" })
+            }
+            Kind::Cancel => {
+                // A call cancelled before it was complete never begins.
+                if let Some(receiving) = self.receiving.remove(&call) {
+                    self.let_go(receiving.body.len());
+                    if !receiving.answered {
+                        self.failure(call, slot, 0, &Failure::Cancelled)?;
+                    }
+                    return Ok(None);
+                }
+                Ok(Some(Event::Cancel { call, slot }))
+            }
+            Kind::Cancelling => Ok(Some(Event::Cancelling { call, slot })),
+            Kind::Drain => Ok(Some(Event::Drain)),
+        }
+    }
+
+    fn begin_call(&mut self, header: &Header, body: Bytes) -> Result<Option<Event>, ProtocolError> {
+        self.last_call = header.call;
+        let mut rest = &body[..];
+        let read = CallHead::read(&mut rest)?;
+        let text_arguments = match read.text_length {
+            0 => Vec::new(),
+            length => message::read(header.kind as u8, &rest[..length])?,
+        };
+        let chunk = body.slice(body.len() - rest.len() + read.text_length..);
+        let head = PayloadOf::Call(read.head, text_arguments);
+        self.begin(header, head, chunk, read.payload_length)
+    }
+
+    fn begin_result(
+        &mut self,
+        header: &Header,
+        body: Bytes,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let mut rest = &body[..];
+        let (head, length) = ResultHead::read(&mut rest)?;
+        let chunk = body.slice(body.len() - rest.len()..);
+        self.stop_sending(header.call);
+        self.begin(header, PayloadOf::Result(head), chunk, length)
+    }
+
+    /// The first frame of a payload: the whole of it, or the start of a longer one.
+    fn begin(
+        &mut self,
+        header: &Header,
+        head: PayloadOf,
+        chunk: Bytes,
+        length: u64,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let kind = header.kind as u8;
+        let more = header.flags & MORE != 0;
+        let (have, window) = (chunk.len() as u64, u64::from(self.limits.window));
+        if length > self.limits.max_payload {
+            return Err(ProtocolError::TooLong { length, limit: self.limits.max_payload });
+        }
+        if have > length || more == (have == length) {
+            return Err(ProtocolError::Frame { kind, what: "payload not of its length" });
+        }
+        if have > window {
+            return Err(ProtocolError::Frame { kind, what: "more than was granted" });
+        }
+        let unexpected = |what| Err(ProtocolError::Unexpected { kind, call: header.call, what });
+        if self.receiving.contains_key(&header.call) {
+            return unexpected("its payload is not complete yet");
+        }
+        if !more {
+            return Ok(Some(head.complete(header.call, header.slot, chunk)));
+        }
+        if self.receiving.len() >= MAX_INCOMPLETE {
+            return unexpected("too many incomplete payloads");
+        }
+        self.hold(kind, chunk.len())?;
+        let body = BytesMut::from(&chunk[..]);
+        let (slot, granted) = (header.slot, window - have);
+        let receiving = Receiving { slot, head, body, have, length, answered: false, granted };
+        self.receiving.insert(header.call, receiving);
+        self.grant(header.call);
+        Ok(None)
+    }
+
+    fn data(&mut self, header: &Header, chunk: &[u8]) -> Result<Option<Event>, ProtocolError> {
+        let kind = header.kind as u8;
+        let wrong = |what| Err(ProtocolError::Frame { kind, what });
+        if header.flags & ABORT != 0 {
+            // A result that stopped half-way would leave its call without an end.
+            if self.is_ours(header.call) {
+                return wrong("only a call's payload may be aborted");
+            }
+            if let Some(receiving) = self.receiving.remove(&header.call) {
+                self.let_go(receiving.body.len());
+            }
+            return if chunk.is_empty() { Ok(None) } else { wrong("aborted with a body") };
+        }
+        let Some(receiving) = self.receiving.get_mut(&header.call) else {
+            return Err(ProtocolError::Unexpected {
+                kind,
+                call: header.call,
+                what: "no payload is incomplete",
+            });
+        };
+        let size = chunk.len() as u64;
+        if size > receiving.granted {
+            return wrong("more than was granted");
+        }
+        receiving.granted -= size;
+        receiving.have += size;
+        let more = header.flags & MORE != 0;
+        if receiving.have > receiving.length || more == (receiving.have == receiving.length) {
+            return wrong("payload not of its length");
+        }
+        if !receiving.answered {
+            receiving.body.put_slice(chunk);
+            self.hold(kind, chunk.len())?;
+        }
+        if more {
+            self.grant(header.call);
+            return Ok(None);
+        }
+        let whole = self.receiving.remove(&header.call);
+        self.let_go(whole.as_ref().map_or(0, |whole| whole.body.len()));
+        let whole = whole.filter(|whole| !whole.answered);
+        Ok(whole.map(|whole| whole.head.complete(header.call, whole.slot, whole.body.freeze())))
+    }
+
+    /// Grants what the peer will need, half a window at a time so that it never has to stop.
+    fn grant(&mut self, call: u64) {
+        let window = u64::from(self.limits.window);
+        let Some(receiving) = self.receiving.get_mut(&call) else { return };
+        let missing = receiving.length - receiving.have;
+        if receiving.answered || receiving.granted >= missing || receiving.granted > window / 2 {
+            return;
+        }
+        // Where much is held already, one payload is completed after the other.
+        if self.held >= HELD && self.first() != Some(call) {
+            self.withheld = true;
+            return;
+        }
+        let Some(receiving) = self.receiving.get_mut(&call) else { return };
+        let amount = (window - receiving.granted).min(missing - receiving.granted);
+        receiving.granted += amount;
+        let slot = receiving.slot;
+        self.header(4, Kind::Credit, 0, slot, call);
+        // At most a window, which is a u32.
+        self.outbound.put_u32_le(amount as u32);
+    }
+
+    /// Counts bytes of incomplete payloads.
+    fn hold(&mut self, kind: u8, size: usize) -> Result<(), ProtocolError> {
+        self.held += size;
+        if self.held as u64 > HELD_MOST.saturating_add(self.limits.max_payload) {
+            return Err(ProtocolError::Frame { kind, what: "too much of incomplete payloads" });
+        }
+        Ok(())
+    }
+
+    /// We answer a call of the peer: if its payload is still coming, it is of no more use (5.5).
+    pub(super) fn answered(&mut self, call: u64) {
+        let Some(receiving) = self.receiving.get_mut(&call) else { return };
+        receiving.answered = true;
+        let body = std::mem::take(&mut receiving.body);
+        self.let_go(body.len());
+    }
+
+    /// So many bytes of incomplete payloads are no longer held: others may have their credit.
+    fn let_go(&mut self, size: usize) {
+        self.held -= size;
+        if !self.withheld {
+            return;
+        }
+        self.withheld = false;
+        let calls: Vec<u64> = match self.held < HELD {
+            true => self.receiving.keys().copied().collect(),
+            false => self.first().into_iter().collect(),
+        };
+        self.withheld = self.held >= HELD;
+        for call in calls {
+            self.grant(call);
+        }
+    }
+
+    /// The incomplete payload that was begun first.
+    fn first(&self) -> Option<u64> {
+        self.receiving.iter().find(|(_, receiving)| !receiving.answered).map(|(call, _)| *call)
+    }
+}
+
+// === impl PayloadOf ===
+
+impl PayloadOf {
+    fn complete(self, call: u64, slot: u16, payload: Bytes) -> Event {
+        match self {
+            Self::Call(head, text_arguments) => {
+                Event::Call(IncomingCall { call, slot, head, text_arguments, payload })
+            }
+            Self::Result(head) => Event::Result { call, slot, head, payload },
+        }
+    }
+}
