@@ -421,11 +421,11 @@ impl Link {
             tracing::debug!(worker = self.id, "worker stopped");
         } else {
             let reason = death.reason(&worker.phase);
-            let words = death.words();
+            let words = match &worker.phase {
+                Phase::Condemned { reason, .. } => format!("the worker was killed: {reason}"),
+                _ => death.words(),
+            };
             let pid = self.process.id();
-            if let Phase::Condemned { reason: because, .. } = &worker.phase {
-                tracing::warn!(worker = self.id, pid, because, "the worker was killed");
-            }
             tracing::warn!(worker = self.id, pid, reason, "{words}; starting another");
             self.shared.config.metrics.pool.restarts(reason).inc();
             if self.got_ready.is_none() {

@@ -125,7 +125,7 @@ impl Shared {
             let what = if heard { "did not end when cancelled" } else { "blocked its worker" };
             worker.phase = Phase::Condemned {
                 culprits,
-                reason: format!("another call in it ran over its limit and {what}"),
+                reason: format!("a call in it ran over its limit and {what}"),
             };
             worker.wake.notify_one();
         }
