@@ -131,6 +131,16 @@ def test_a_function_of_the_program_itself(run: Run) -> None:
     assert lines(done) == ["42 2", "ValueError", "ValueError", "ValueError"]
 
 
+def test_what_the_program_can_import_its_workers_can(run: Run) -> None:
+    done = run("""
+        os.makedirs("lib/deep"); open("lib/ours.py", "w").write("def half(n): return n / 2")
+        sys.path.insert(0, os.path.abspath("lib")); os.chdir("lib/deep")
+        import ours
+        print(exuvia.call(ours.half, 5))
+    """)
+    assert lines(done) == ["2.5"]
+
+
 def test_a_function_may_call_another(tmp_path: Path) -> None:
     text = "import exuvia, os\ndef inner(): return os.getpid()\n"
     text += "def outer(): return os.getpid(), exuvia.call(__file__ + ':inner')\n"

@@ -29,6 +29,7 @@ class Pool:
         *,
         python: str,
         working_dir: str,
+        search_path: list[str],
         workers: int,
         concurrency: int,
         queue: int,

@@ -59,6 +59,7 @@ class Target:
             [name],
             python=os.fspath(python or sys.executable),
             working_dir=str(Path.cwd()),
+            search_path=_search_path() if python is None else [],
             workers=workers,
             concurrency=concurrency,
             queue=queue,
@@ -151,6 +152,12 @@ def _kept(name: str) -> Target:
         if kept.target is None:
             kept.target = Target(name)
         return kept.target
+
+
+def _search_path() -> list[str]:
+    """What this program has added to its interpreter's own path: its modules are found there."""
+    own = (sys.prefix, sys.base_prefix)
+    return [entry for entry in sys.path if entry and not entry.startswith(own)]
 
 
 def _name(target: str | Callable[..., Any]) -> str:

@@ -133,6 +133,7 @@ impl Asked {
             runtime,
             targets: self.plan.specs.clone(),
             working_dir: self.plan.working_dir.clone(),
+            search_path: Vec::new(),
             workers: 1,
             concurrency: 1,
             queue: 1,

@@ -173,6 +173,7 @@ impl Asked {
             runtime,
             targets: self.plan.specs.clone(),
             working_dir: self.plan.working_dir.clone(),
+            search_path: Vec::new(),
             // To list the routes one is enough.
             workers: if self.list.is_some() { 1 } else { settings.count("workers") as usize },
             concurrency: settings.count("concurrency"),

@@ -19,6 +19,8 @@ pub struct PoolConfig {
     pub targets: Vec<TargetSpec>,
     /// Where workers start, and where modules are looked for.
     pub working_dir: PathBuf,
+    /// Where modules are looked for besides, after the targets' own folders.
+    pub search_path: Vec<PathBuf>,
     /// How many workers, at least 1.
     pub workers: usize,
     /// Async calls at a time per worker, at least 1.

@@ -122,5 +122,11 @@ pub(crate) fn load(config: &PoolConfig) -> Load {
         }
         targets.push(LoadTarget { module, file, attribute: target.attribute.clone() });
     }
+    for folder in &config.search_path {
+        let folder = folder.to_string_lossy().into_owned();
+        if !search_path.contains(&folder) {
+            search_path.push(folder);
+        }
+    }
     Load { search_path, targets, concurrency: config.concurrency }
 }

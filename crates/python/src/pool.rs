@@ -52,15 +52,16 @@ struct Open {
 #[pymethods]
 impl Pool {
     /// Starts workers for `targets` (`file.py:function`, `module:function`, ...), run by `python`
-    /// in `working_dir`, each call limited to `timeout` seconds.
+    /// in `working_dir`, with `search_path` after the targets' folders in `sys.path`; each call limited to `timeout` seconds.
     #[new]
-    #[pyo3(signature = (targets, *, python, working_dir, workers, concurrency, queue, timeout))]
+    #[pyo3(signature = (targets, *, python, working_dir, search_path, workers, concurrency, queue, timeout))]
     #[expect(clippy::too_many_arguments, reason = "keywords of one Python constructor")]
     fn new(
         py: Python<'_>,
         targets: Vec<String>,
         python: PathBuf,
         working_dir: PathBuf,
+        search_path: Vec<PathBuf>,
         workers: usize,
         concurrency: u32,
         queue: usize,
@@ -82,6 +83,7 @@ impl Pool {
             runtime: crate::runtime(py)?,
             targets,
             working_dir,
+            search_path,
             workers,
             concurrency,
             queue,

@@ -59,6 +59,7 @@ impl Fakes {
             runtime: self.dir.path().into(),
             targets: vec![],
             working_dir: self.dir.path().into(),
+            search_path: vec![],
             workers: 1,
             concurrency: 4,
             queue: 100_000,
