@@ -43,9 +43,7 @@ struct Asked {
 pub(crate) fn run(matches: &ArgMatches, origins: Origins) -> Result<Exit, Stop> {
     let asked = Asked::read(matches, &origins)?;
     logging::start(&asked.settings, &origins.variables);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Stop::new(Exit::Internal, format!("no event loop: {error}")))?;
+    let runtime = start::event_loop()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         tokio::select! {

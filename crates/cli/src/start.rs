@@ -8,6 +8,7 @@ use std::{
 use exuvia_core::Failure;
 use exuvia_env::{EnvError, Environment, Request, probe};
 use exuvia_host::{Pool, PoolConfig, StartError};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     Interpreter,
@@ -55,6 +56,13 @@ pub(crate) fn find(
     // Without a path of its own a process still has the folder it works in.
     let exe = std::env::current_exe().unwrap_or_else(|_| origins.cwd.join("exuvia"));
     Ok((environment, exuvia_env::find_runtime(&exe, explicit)?))
+}
+
+/// The event loop of a command. One thread: the work is in the workers, and what little is left here
+/// is faster without locks and hand-overs.
+pub(crate) fn event_loop() -> Result<Runtime, Stop> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Stop::new(Exit::Internal, format!("no event loop: {error}")))
 }
 
 /// Starts a pool and puts what goes wrong into words.
