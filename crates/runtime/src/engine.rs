@@ -73,6 +73,9 @@ pub struct Engine {
     connection: RefCell<Connection>,
     tasks: RefCell<HashMap<u64, Task>>,
     event_loop: RefCell<Option<EventLoop>>,
+    /// What is read goes here first.
+    buffer: RefCell<Vec<u8>>,
+    /// Results are written here first.
     scratch: RefCell<Vec<u8>>,
     /// When the oldest unwritten end was made.
     unwritten: Cell<Option<Instant>>,
@@ -249,6 +252,7 @@ impl Engine {
             connection: RefCell::new(Connection::new(Role::Worker, Limits::default())),
             tasks: RefCell::default(),
             event_loop: RefCell::default(),
+            buffer: RefCell::new(vec![0; READ]),
             scratch: RefCell::default(),
             unwritten: Cell::new(None),
             draining: Cell::new(false),
@@ -301,9 +305,9 @@ impl Engine {
     /// Reads what is there. The end of the stream is the end of this worker.
     fn read(&self) -> PyResult<()> {
         let mut connection = self.connection.borrow_mut();
-        let mut buffer = [0; READ];
+        let mut buffer = self.buffer.borrow_mut();
         loop {
-            let read = match rustix::io::read(&self.socket, &mut buffer) {
+            let read = match rustix::io::read(&self.socket, &mut buffer[..]) {
                 Ok(0) => 0,
                 Ok(read) => read,
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
