@@ -6,8 +6,6 @@ The values are the scenario "Fidelity": those that JSON, and those who use it, l
 import math
 import pickletools
 from collections.abc import Iterator
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +18,8 @@ from value_cases import FIDELITY, HARD, same
 KINDS = Path(__file__).parent / "handlers" / "kinds.py"
 VALUE = "application/vnd.exuvia.value+msgpack"
 
-SCENARIO: list[Any] = [
-    math.nan,
-    math.inf,
-    -0.0,
-    2**80,
-    -(2**63) - 1,
-    b"\x00\xff",
-    (1, "a"),
-    datetime(2024, 2, 29),
-    Decimal("0.1"),
-    {"k": None},
-    "\U0001f600",
-    {1, 2},
-]
+# The scenario by name; more of its kind are in HARD.
+SCENARIO = FIDELITY
 
 
 @pytest.fixture(scope="module")

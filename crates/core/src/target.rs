@@ -31,7 +31,7 @@ pub struct Call {
     pub accept: Codec,
     /// Wall time from now until the call is stopped; `None` takes the pool's limit.
     pub timeout: Option<Duration>,
-    /// The caller's place in a distributed trace, handed on to the handler.
+    /// The caller's place in a distributed trace, handed on to the worker.
     pub trace: Option<TraceContext>,
 }
 

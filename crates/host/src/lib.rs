@@ -4,8 +4,8 @@
 //! runtime, and gives calls to them. It knows neither HTTP nor the Python C API.
 //!
 //! The life of a call: [`Pool::target`] gives a [`exuvia_core::Target`]; its `call` puts a job into
-//! the queue (`state`), `dispatch` hands it to a worker, the worker's `link` writes it to the
-//! worker's socket and reads the answer, and the caller's future resolves. `warden` watches the
+//! the `queue`, `dispatch` hands it to a worker, the worker's `link` writes it to the worker's
+//! socket and reads the answer, and `hear` resolves the caller's future. `warden` watches the
 //! clock meanwhile. What happens when a worker dies is in `settle`. The rules are those of
 //! `docs/protocol.md`.
 #![forbid(unsafe_code)]

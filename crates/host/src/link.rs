@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exuvia_protocol::{Connection, Hello, Limits, Role};
+use exuvia_protocol::{Connection, Hello, Limits, Role, STACKS_SIGNAL};
 use exuvia_sys::{Ended, Process};
 use rustix::io::Errno;
 use tokio::{
@@ -40,8 +40,6 @@ const REPORT: usize = 256 << 10;
 /// A worker that got ready, was given no call and ended within this counts as one that failed to
 /// start.
 const SOON: Duration = Duration::from_secs(1);
-/// Asks a worker for the stacks of all its threads: `SIGRTMAX - 3`.
-const STACKS_SIGNAL: i32 = 61;
 /// How long the stacks may take.
 const STACKS_TIME: Duration = Duration::from_millis(200);
 /// When nothing more comes for so long the stacks are complete.

@@ -15,7 +15,7 @@ use crate::{
     config::{PoolConfig, PoolStatus, StartError},
     link,
     output::lock,
-    state::{Phase, Shared, Started},
+    state::{Shared, Started},
     target::HandlerTarget,
     warden,
 };
@@ -79,9 +79,8 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         let state = self.shared.lock();
-        let is_ready = |phase: &Phase| matches!(phase, Phase::Ready);
         PoolStatus {
-            ready: state.workers.values().filter(|worker| is_ready(&worker.phase)).count(),
+            ready: state.workers.values().filter(|worker| worker.is_ready()).count(),
             size: self.shared.config.workers.max(1),
             queued: state.queue.len(),
             running: state.running(),

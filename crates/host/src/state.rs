@@ -283,8 +283,7 @@ impl Handler {
 
 impl Worker {
     pub(crate) fn claims(&self) -> Claims<'_> {
-        // Formatted at launch; what the worker may have done to it since is of no concern.
-        Claims::format(self.page.words())
+        Claims::of(self.page.words())
     }
 
     /// Takes a call off the books.

@@ -67,6 +67,12 @@ impl<'a> Claims<'a> {
         claims
     }
 
+    /// A page that was formatted, or opened, before. Costs nothing: made anew at each use.
+    #[must_use]
+    pub fn of(words: &'a [AtomicU64]) -> Self {
+        Self { words }
+    }
+
     /// A page the host made; `None` if it is not one.
     #[must_use]
     pub fn open(words: &'a [AtomicU64]) -> Option<Self> {

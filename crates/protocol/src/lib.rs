@@ -22,6 +22,9 @@ pub use message::{Hello, Limits, Load, LoadTarget, Ready};
 /// The version of the protocol this crate speaks.
 pub const PROTOCOL: u32 = 1;
 
+/// The signal that asks a worker for the stacks of all its threads: `SIGRTMAX - 3` (section 7.3).
+pub const STACKS_SIGNAL: i32 = 61;
+
 /// The version of the program; host and runtime must agree on it.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 

@@ -19,8 +19,6 @@ use crate::{
     values::{DecodeOptions, decode_json, decode_ndjson, decode_value},
 };
 
-const MISSING: &str = "is missing";
-
 /// What a handler is called with.
 pub(crate) struct Arguments<'py> {
     pub(crate) positional: Bound<'py, PyTuple>,
@@ -61,10 +59,7 @@ pub(crate) fn bind<'py>(
             None => faults.push(unknown(handler, name)),
         }
     }
-    check(python, handler, &mut given, &mut faults)?;
-    // What was given but could not be read is not missing too.
-    let is_missing = |fault: &InputFault| fault.message == MISSING;
-    faults.retain(|fault| !is_missing(fault) || !unreadable.contains(&&fault.pointer[1..]));
+    check(python, handler, &mut given, &unreadable, &mut faults)?;
     if !faults.is_empty() {
         return Err(Failure::Input { faults });
     }
@@ -131,10 +126,12 @@ fn from_python<'py>(value: &Bound<'py, PyAny>) -> PyResult<Given<'py>> {
 }
 
 /// Looks at each argument once: known, given once, of a type that is taken; and at what is missing.
+/// What was given but is `unreadable` is not missing too.
 fn check<'py>(
     python: &Bound<'py, PyModule>,
     handler: &Handler,
     given: &mut Given<'py>,
+    unreadable: &[&str],
     faults: &mut Vec<InputFault>,
 ) -> Result<(), Failure> {
     let mut required = 0;
@@ -174,9 +171,10 @@ fn check<'py>(
     if required < handler.required {
         for (place, param) in handler.params.iter().enumerate() {
             let by_place = param.kind != ParamKind::KeywordOnly && place < given.positional.len();
-            if param.required && !by_place && !given.keywords.contains(&param.key).unwrap_or(false)
-            {
-                faults.push(fault(&param.name, MISSING.into()));
+            let by_name = given.keywords.contains(&param.key).unwrap_or(false)
+                || unreadable.contains(&param.name.as_str());
+            if param.required && !by_place && !by_name {
+                faults.push(fault(&param.name, "is missing".into()));
             }
         }
     }

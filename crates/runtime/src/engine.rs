@@ -15,7 +15,7 @@ use std::{
 use bytes::Buf;
 use exuvia_core::{Codec, Failure, HandlerInfo};
 use exuvia_protocol::{
-    Claims, Connection, Event, Hello, IncomingCall, Limits, LoadTarget, Ready, Role,
+    Claims, Connection, Event, Hello, IncomingCall, Limits, LoadTarget, Ready, Role, STACKS_SIGNAL,
     frame::ResultHead,
 };
 use exuvia_sys::SharedPage;
@@ -37,8 +37,6 @@ use crate::{
 /// The descriptors a worker is given (section 1 of the protocol page).
 const SOCKET_FD: i32 = 3;
 const PAGE_FD: i32 = 5;
-/// The signal that asks for stacks.
-const STACKS_SIGNAL: i32 = 61;
 /// Bytes asked for in one read.
 const READ: usize = 32 << 10;
 /// Ends of calls wait no longer than this for company before they are written.
@@ -261,7 +259,7 @@ impl Engine {
     }
 
     fn claims(&self) -> Claims<'_> {
-        Claims::open(self.page.words()).unwrap_or_else(|| Claims::format(self.page.words()))
+        Claims::of(self.page.words())
     }
 
     // --- the socket
