@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use clap::ArgMatches;
 use exuvia_core::{Call, HandlerInfo, Payload};
 use exuvia_env::Environment;
-use exuvia_host::{OutputLine, Pool, PoolConfig};
+use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, Recycle, StartMethod};
 use exuvia_observe::Metrics;
 
 use crate::{
@@ -133,6 +133,10 @@ impl Asked {
             working_dir: self.plan.working_dir.clone(),
             search_path: Vec::new(),
             workers: 1,
+            spares: 0,
+            // One worker for one call: a zygote would only come in between.
+            image: ImageConfig { start: StartMethod::Spawn, ..ImageConfig::default() },
+            recycle: Recycle::default(),
             concurrency: 1,
             queue: 1,
             timeout: settings.duration("timeout"),

@@ -12,7 +12,7 @@ use std::{
 use clap::ArgMatches;
 use exuvia_core::{HandlerInfo, suggest};
 use exuvia_env::Environment;
-use exuvia_host::{OutputLine, Pool, PoolConfig, PoolStatus};
+use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, PoolStatus, Recycle};
 use exuvia_observe::Metrics;
 use exuvia_serve::{Backend, Readiness, Route, Server, ServerConfig};
 use tokio::{net::TcpSocket, sync::oneshot};
@@ -172,6 +172,9 @@ impl Asked {
             search_path: Vec::new(),
             // To list the routes one is enough.
             workers: if self.list.is_some() { 1 } else { settings.count("workers") as usize },
+            spares: 0,
+            image: ImageConfig::default(),
+            recycle: Recycle::default(),
             concurrency: settings.count("concurrency"),
             queue: settings.count("queue") as usize,
             timeout: settings.duration("timeout"),

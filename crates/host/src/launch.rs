@@ -128,5 +128,5 @@ pub(crate) fn load(config: &PoolConfig) -> Load {
             search_path.push(folder);
         }
     }
-    Load { search_path, targets, concurrency: config.concurrency }
+    Load { search_path, targets, concurrency: config.concurrency, ..Load::default() }
 }

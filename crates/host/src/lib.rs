@@ -24,5 +24,8 @@ mod state;
 mod target;
 mod warden;
 
-pub use config::{OutputLine, OutputSink, PoolConfig, PoolStatus, StartError, Stream};
+pub use config::{
+    ImageConfig, ImageStatus, OutputLine, OutputSink, PoolConfig, PoolStatus, Recycle, StartError,
+    StartMethod, Stream, WorkerState, WorkerStatus,
+};
 pub use pool::Pool;

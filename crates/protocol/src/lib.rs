@@ -6,7 +6,8 @@
 //! * [`frame`]: headers and heads, bytes to numbers;
 //! * [`message`]: the two MessagePack messages, `HELLO` and `READY`;
 //! * [`connection`]: [`Connection`], the state machine both ends run;
-//! * [`claims`]: the status page: who runs what.
+//! * [`claims`]: the status page: who runs what;
+//! * [`zygote`]: what host and zygote say to each other.
 #![forbid(unsafe_code)]
 
 pub mod claims;
@@ -14,13 +15,15 @@ pub mod connection;
 pub mod frame;
 pub mod message;
 mod shorten;
+pub mod zygote;
 
 pub use claims::{Claims, SlotState};
 pub use connection::{Connection, Event, IncomingCall, OutgoingCall, Role};
 pub use message::{Hello, Limits, Load, LoadTarget, Ready};
+pub use zygote::{Image, Imported, Report, Said};
 
 /// The version of the protocol this crate speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The signal that asks a worker for the stacks of all its threads: `SIGRTMAX - 3` (section 7.3).
 pub const STACKS_SIGNAL: i32 = 61;

@@ -3,7 +3,7 @@
 use exuvia_core::{Failure, HandlerInfo};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{BUILD, PROTOCOL, ProtocolError};
+use crate::{BUILD, Image, PROTOCOL, ProtocolError};
 
 /// The word that opens every connection.
 pub const MAGIC: &str = "exuvia";
@@ -36,6 +36,8 @@ pub struct Hello {
     pub limits: Limits,
     /// From the host: what to import.
     pub load: Option<Load>,
+    /// From the host to a zygote: what to do beside that.
+    pub image: Option<Image>,
     /// From the worker: the version of its Python.
     pub python: Option<String>,
 }
@@ -57,6 +59,10 @@ pub struct Load {
     pub targets: Vec<LoadTarget>,
     /// Async calls at a time.
     pub concurrency: u32,
+    /// Modules to import before the targets.
+    pub preload: Vec<String>,
+    /// Functions to call then, without arguments; each names its attribute.
+    pub warm: Vec<LoadTarget>,
 }
 
 /// One module to import.
@@ -100,6 +106,7 @@ impl Hello {
             build: BUILD.into(),
             limits,
             load: None,
+            image: None,
             python: None,
         }
     }

@@ -115,7 +115,12 @@ fn the_host_speaks_first_and_the_worker_answers() {
 fn the_fullest_greeting_and_ready_arrive_intact() {
     let target =
         LoadTarget { module: "m".into(), file: Some("/m.py".into()), attribute: Some("f".into()) };
-    let load = Load { search_path: vec!["/x".into()], targets: vec![target], concurrency: 9 };
+    let load = Load {
+        search_path: vec!["/x".into()],
+        targets: vec![target],
+        concurrency: 9,
+        ..Load::default()
+    };
     let python = Some("3.13.0".to_owned());
     let hello = Hello { load: Some(load), python, ..Hello::new(Limits::default()) };
     let param = Param {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use exuvia_core::{Call, Codec, Failure, Outcome, OutcomeFuture, Payload};
-use exuvia_host::{OutputLine, Pool, PoolConfig};
+use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, StartMethod};
 use exuvia_observe::Metrics;
 
 /// A test's folder: what workers do, who they were and what they ran.
@@ -61,6 +61,9 @@ impl Fakes {
             working_dir: self.dir.path().into(),
             search_path: vec![],
             workers: 1,
+            spares: 0,
+            image: ImageConfig { start: StartMethod::Spawn, ..ImageConfig::default() },
+            recycle: Default::default(),
             concurrency: 4,
             queue: 100_000,
             timeout: Duration::from_secs(20),
