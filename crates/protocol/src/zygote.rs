@@ -1,4 +1,4 @@
-//! What host and zygote say to each other (section 10): one packet, one message.
+//! What host and zygote say to each other (section 9): one packet, one message.
 
 use exuvia_core::Failure;
 use serde::{Deserialize, Serialize};

@@ -2,14 +2,18 @@
 //!
 //! * [`page`]: a shared page of atomic words that neither side can shrink;
 //! * [`process`]: starting a worker that dies with its host, and waiting for it by pidfd;
+//! * [`clone`]: forking a worker that becomes the host's own child;
+//! * [`packet`]: packets that carry descriptors;
 //! * [`memory`]: how much of it a process has.
 //!
 //! Linux only.
 
+pub mod clone;
 pub mod memory;
+pub mod packet;
 pub mod page;
 pub mod process;
 
 pub use memory::{Memory, RssMeter};
 pub use page::SharedPage;
-pub use process::{Ended, Process, Spawn, spawn};
+pub use process::{Ended, Process, Spawn, reap_strays, spawn};

@@ -1,6 +1,7 @@
 //! Starting a process that dies with its maker, and waiting for it without signals.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::File,
     io,
@@ -10,6 +11,7 @@ use std::{
     },
     path::PathBuf,
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,7 +33,7 @@ pub struct Spawn {
     pub environment: Vec<(OsString, OsString)>,
     /// Standard output and standard error.
     pub output: [OwnedFd; 2],
-    /// Given to the child as descriptors 3, 4, 5 and so on.
+    /// Given to the child as descriptors 3, 4, 5 and so on; it gets no others.
     pub descriptors: Vec<OwnedFd>,
 }
 
@@ -41,6 +43,10 @@ pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
 }
+
+/// The children somebody here looks after. Whoever buries one, or makes one known, holds the lock:
+/// an id that is in here is not given to another process.
+static KNOWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// A killed process is gone well within this, unless the kernel holds it.
 const DEATH: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -101,6 +107,15 @@ pub fn spawn(request: Spawn) -> io::Result<Process> {
                     return Err(io::Error::last_os_error());
                 }
             }
+            // What the host has open is not for workers, also where it forgot to say so. A kernel
+            // without this call is the only way to fail.
+            let all = libc::c_uint::MAX;
+            let _ = libc::syscall(
+                libc::SYS_close_range,
+                places.end as libc::c_uint,
+                all,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -123,7 +138,10 @@ pub fn spawn(request: Spawn) -> io::Result<Process> {
     let pid = Pid::from_child(&child);
     // Not reaped yet, so the id cannot be anybody else's.
     match pidfd_open(pid, PidfdFlags::NONBLOCK) {
-        Ok(pidfd) => Ok(Process { pid, pidfd }),
+        Ok(pidfd) => {
+            known().insert(child.id());
+            Ok(Process { pid, pidfd })
+        }
         // Nobody could look after it.
         Err(error) => {
             let _ = child.kill();
@@ -133,9 +151,57 @@ pub fn spawn(request: Spawn) -> io::Result<Process> {
     }
 }
 
+fn known() -> MutexGuard<'static, BTreeSet<u32>> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Buries the dead children of one thread of this process that nobody looks after; says how many.
+/// Children that live, and those that a [`Process`] stands for, are left alone.
+///
+/// For the thread that starts our own processes: a zygote may die after it forked and before it
+/// said so. For the main thread of the first process of a namespace: orphans come to it.
+///
+/// Does nothing on a kernel that does not list children (`CONFIG_PROC_CHILDREN`).
+pub fn reap_strays(thread: u32) -> usize {
+    let list = std::fs::read_to_string(format!("/proc/self/task/{thread}/children"));
+    let list = list.unwrap_or_default();
+    let mut reaped = 0;
+    for pid in list.split_ascii_whitespace().filter_map(|word| word.parse().ok()) {
+        let known = known();
+        if known.contains(&pid) {
+            continue;
+        }
+        let Some(pid) = Pid::from_raw(pid as i32) else { continue };
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { continue };
+        let bury = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        reaped += usize::from(matches!(waitid(WaitId::PidFd(pidfd.as_fd()), bury), Ok(Some(_))));
+    }
+    reaped
+}
+
 // === impl Process ===
 
 impl Process {
+    /// Takes in a child of this process that another process made ([`crate::clone`]).
+    ///
+    /// # Errors
+    /// It is no pidfd, or not of a child of ours that is still to be buried.
+    pub fn adopt(pidfd: OwnedFd) -> io::Result<Self> {
+        let mut known = known();
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::PidFd(pidfd.as_fd()), look)?;
+        let flags = rustix::fs::fcntl_getfl(&pidfd)? | rustix::fs::OFlags::NONBLOCK;
+        rustix::fs::fcntl_setfl(&pidfd, flags)?;
+        let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+        let info = std::fs::read_to_string(info)?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        let pid = pid.and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("not the descriptor of a process"))?;
+        let process = Self { pid, pidfd };
+        known.insert(process.id());
+        Ok(process)
+    }
+
     /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -181,9 +247,13 @@ impl Process {
         }
         let _ = kill_process_group(self.pid, Signal::KILL);
         let bury = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let Some(status) = waitid(WaitId::PidFd(self.pidfd.as_fd()), bury)? else {
-            return Ok(None);
-        };
+        let mut known = known();
+        let buried = waitid(WaitId::PidFd(self.pidfd.as_fd()), bury);
+        if !matches!(buried, Ok(None)) {
+            known.remove(&self.id());
+        }
+        drop(known);
+        let Some(status) = buried? else { return Ok(None) };
         Ok(Some(match status.terminating_signal() {
             Some(signal) => Ended::Killed(signal),
             None => Ended::Exited(status.exit_status().unwrap_or(-1)),
@@ -212,7 +282,10 @@ impl Drop for Process {
             // The descriptor is non-blocking, so waitid alone would not wait.
             let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
             let _ = poll(&mut ended, Some(&DEATH));
-            let _ = self.try_wait();
+            if matches!(self.try_wait(), Ok(None)) {
+                // It cannot be killed now, and will be buried as a stray.
+                known().remove(&self.id());
+            }
         }
     }
 }
@@ -311,6 +384,19 @@ mod tests {
             let kind = missing.expect_err("no such program").kind();
             assert_eq!(kind, io::ErrorKind::NotFound, "{holes} holes");
         }
+    }
+
+    #[test]
+    fn a_child_gets_nothing_that_the_host_forgot_to_close() {
+        let (read, write) = rustix::pipe::pipe().expect("pipe");
+        let high = rustix::io::fcntl_dupfd_cloexec(&write, 50).expect("dup");
+        rustix::io::fcntl_setfd(&high, rustix::io::FdFlags::empty()).expect("inheritable");
+        let (process, _output) = shell("sleep 60", vec![]);
+        drop((write, high));
+        let mut nothing = Vec::new();
+        // Were it open in the child, this would last as long as the child.
+        std::fs::File::from(read).read_to_end(&mut nothing).expect("read");
+        assert!(matches!(process.try_wait(), Ok(None)));
     }
 
     #[test]
