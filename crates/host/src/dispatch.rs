@@ -148,8 +148,14 @@ impl Worker {
         matches!(self.phase, Phase::Ready)
     }
 
+    /// Whether it hears what is said to it of the calls it has.
+    pub(crate) fn hears(&self) -> bool {
+        matches!(self.phase, Phase::Ready | Phase::Retiring)
+    }
+
     fn can_take(&self, handler: usize, line: Line, expected: u64, concurrency: usize) -> bool {
         self.is_ready()
+            && self.active
             && !self.stalled
             && !self.free.is_empty()
             && matches!(self.numbers.get(handler), Some(Some(_)))

@@ -7,6 +7,7 @@ use exuvia_protocol::{Event, ProtocolError, Ready};
 
 use crate::{
     config::StartError,
+    keeper::Limits,
     link::{Link, Stop},
     state::{Because, Cancel, Handler, Phase, Started, State},
 };
@@ -97,10 +98,13 @@ impl Link {
             if matches!(worker.phase, Phase::Starting) && !self.leaving {
                 worker.phase = Phase::Ready;
             }
+            worker.limits = Limits::new(&self.shared.config.recycle);
             worker.numbers = numbers;
             tracing::debug!(worker = self.id, pid = worker.pid, took_ms, "worker ready");
         }
-        state.gauge();
+        self.shared.assign(state);
+        // It may come of age before all others.
+        self.shared.keeper.notify_one();
         self.shared.started.send_if_modified(|started| {
             let first = matches!(started, Started::Waiting);
             if first {
@@ -125,6 +129,8 @@ impl Link {
         };
         worker.unheard = (worker.in_flight > 0).then(Instant::now);
         worker.stalled = false;
+        worker.calls += 1;
+        worker.metrics.calls.inc();
         let pid = worker.pid;
         // A task that was cancelled at its deadline ended because of the deadline.
         let result = match (call.cancel, result) {
@@ -142,6 +148,7 @@ impl Link {
             state.learn(call.job.handler, run_ns);
         }
         self.shared.end(state, call.job, Some((self.id, pid)), run_ns, result);
+        self.shared.check_limits(state, self.id);
         Ok(())
     }
 }

@@ -1,25 +1,27 @@
-//! Starting one worker process, from the one thread that starts them all.
+//! Making one process, worker or zygote, and our ends of what it is given.
 
 use std::{
-    io,
+    ffi::OsString,
+    fs::File,
+    io::{self, Write},
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
-    sync::{
-        OnceLock,
-        mpsc::{Sender, channel},
-    },
-    thread,
+    time::Duration,
 };
 
-use exuvia_core::spec::Source;
-use exuvia_protocol::{Claims, Load, LoadTarget};
-use exuvia_sys::{Process, SharedPage, Spawn};
-use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::{
-    net::{UnixStream, unix::pipe},
-    sync::oneshot,
+use exuvia_protocol::{Claims, Hello, Limits, Load};
+use exuvia_sys::{Process, SharedPage, Spawn, packet};
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    pipe::{PipeFlags, pipe_with},
 };
+use tokio::net::{UnixStream, unix::pipe};
 
-use crate::config::PoolConfig;
+use crate::{
+    config::{PoolConfig, StartMethod},
+    image::Source,
+    load, nursery,
+    state::Shared,
+};
 
 /// What runs in a worker: load our runtime by its absolute path, under a name of its own, and
 /// never a copy that the environment may hold.
@@ -31,8 +33,11 @@ n = '_exuvia_runtime'
 p = s(n, sys.argv[1], loader=L(n, sys.argv[1]))
 r = m(p)
 p.loader.exec_module(r)
-r.main()
+getattr(r, sys.argv[2])()
 ";
+
+/// How often a worker asks for a fork while zygotes die under it.
+const ATTEMPTS: usize = 100;
 
 /// A worker process and our ends of what it was given.
 pub(crate) struct Launched {
@@ -42,91 +47,119 @@ pub(crate) struct Launched {
     pub(crate) crash: pipe::Receiver,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
+    /// How it was made.
+    pub(crate) start: StartMethod,
+    /// What it is to import by itself.
+    pub(crate) load: Load,
 }
 
-type Request = (Spawn, oneshot::Sender<io::Result<Process>>);
-
-/// Starts a worker for `config` with a status page of `slots` slots.
-pub(crate) async fn launch(config: &PoolConfig, slots: u16) -> io::Result<Launched> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    let (crash, crash_write) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stdout, stdout_write) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, stderr_write) = pipe_with(PipeFlags::CLOEXEC)?;
-    let page = SharedPage::create(Claims::words_for(slots))?;
-    let _ = Claims::format(page.words());
-    let page_fd = rustix::io::fcntl_dupfd_cloexec(&page, 3)?;
-    let process = spawn(Spawn {
-        program: config.python.clone(),
-        // -P: the working folder is not put into sys.path; the runtime does it where wanted.
-        arguments: ["-P".into(), "-c".into(), BOOTSTRAP.into(), config.runtime.clone().into()]
-            .into(),
-        working_dir: config.working_dir.clone(),
-        environment: vec![],
-        output: [stdout_write, stderr_write],
-        descriptors: vec![theirs.into(), crash_write, page_fd],
-    })
-    .await?;
-    ours.set_nonblocking(true)?;
-    Ok(Launched {
-        process,
-        stream: UnixStream::from_std(ours)?,
-        page,
-        crash: receiver(crash)?,
-        stdout: receiver(stdout)?,
-        stderr: receiver(stderr)?,
-    })
+/// A zygote process and our ends of what it was given.
+pub(crate) struct LaunchedZygote {
+    pub(crate) process: Process,
+    pub(crate) control: OwnedFd,
+    pub(crate) crash: pipe::Receiver,
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
 }
 
-fn receiver(fd: OwnedFd) -> io::Result<pipe::Receiver> {
-    pipe::Receiver::from_owned_fd(fd)
+/// Three pipes: our ends, theirs.
+struct Pipes {
+    ours: [pipe::Receiver; 3],
+    theirs: [OwnedFd; 3],
 }
 
-/// Has the nursery start a process. The kernel kills a worker when the thread that started it
-/// ends, so one thread that lives as long as this process starts them all.
-async fn spawn(request: Spawn) -> io::Result<Process> {
-    static NURSERY: OnceLock<io::Result<Sender<Request>>> = OnceLock::new();
-    let nursery = NURSERY.get_or_init(|| {
-        let (sender, requests) = channel::<Request>();
-        thread::Builder::new().name("exuvia-nursery".into()).spawn(move || {
-            for (request, reply) in requests {
-                // A pool that is gone drops the process, which ends it.
-                let _ = reply.send(exuvia_sys::spawn(request));
+/// Makes a worker with a status page of `slots` slots, as the pool's image has it at present; waits
+/// for an image that is being made.
+pub(crate) async fn worker(shared: &Shared, slots: u16) -> io::Result<Launched> {
+    let config = &shared.config;
+    let mut last = io::Error::other("the pool is stopped");
+    for _ in 0..ATTEMPTS {
+        let pipes = Pipes::new()?;
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let page = SharedPage::create(Claims::words_for(slots))?;
+        let _ = Claims::format(page.words());
+        let page_fd = rustix::io::fcntl_dupfd_cloexec(&page, 3)?;
+        let [stdout, stderr, crash] = pipes.theirs;
+        let image = shared.settled_image().await;
+        let (process, start, load) = match image.source {
+            Source::Fork(zygote) => {
+                let descriptors = vec![stdout, stderr, theirs.into(), crash, page_fd];
+                match zygote.fork(descriptors).await {
+                    Ok(process) => {
+                        (process, StartMethod::Fork, load::forked(config, &image.status.left_out))
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "no fork");
+                        last = error;
+                        // It was the zygote's fault: the next one is asked.
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        continue;
+                    }
+                }
             }
-        })?;
-        Ok(sender)
-    });
-    let nursery = nursery.as_ref().map_err(|error| io::Error::from(error.kind()))?;
-    let (reply, process) = oneshot::channel();
-    let gone = |_| io::Error::other("the thread that starts workers is gone");
-    nursery.send((request, reply)).map_err(|_| gone(()))?;
-    process.await.map_err(|_| gone(()))?
-}
-
-/// What the workers of a pool import.
-pub(crate) fn load(config: &PoolConfig) -> Load {
-    let mut search_path = Vec::new();
-    let mut targets = Vec::new();
-    for target in &config.targets {
-        let (folder, module, file) = match &target.source {
-            Source::Module(module) => (config.working_dir.clone(), module.clone(), None),
-            Source::Path(path) => {
-                let folder = path.parent().unwrap_or(&config.working_dir).to_owned();
-                let stem = path.file_stem().unwrap_or_default();
-                let file = path.to_string_lossy().into_owned();
-                (folder, stem.to_string_lossy().into_owned(), Some(file))
+            Source::Spawn | Source::Warming => {
+                let environment = load::spawned_environment(config);
+                let descriptors = vec![theirs.into(), crash, page_fd];
+                let process =
+                    spawn(config, "main", environment, [stdout, stderr], descriptors).await?;
+                (process, StartMethod::Spawn, load::spawned(config))
             }
         };
-        let folder = folder.to_string_lossy().into_owned();
-        if !search_path.contains(&folder) {
-            search_path.push(folder);
-        }
-        targets.push(LoadTarget { module, file, attribute: target.attribute.clone() });
+        ours.set_nonblocking(true)?;
+        let [stdout, stderr, crash] = pipes.ours;
+        let stream = UnixStream::from_std(ours)?;
+        return Ok(Launched { process, stream, page, crash, stdout, stderr, start, load });
     }
-    for folder in &config.search_path {
-        let folder = folder.to_string_lossy().into_owned();
-        if !search_path.contains(&folder) {
-            search_path.push(folder);
-        }
+    Err(last)
+}
+
+/// Makes a zygote.
+pub(crate) async fn zygote(
+    config: &PoolConfig,
+    left_out: impl Iterator<Item = String>,
+) -> io::Result<LaunchedZygote> {
+    let pipes = Pipes::new()?;
+    let (control, theirs) = packet::pair()?;
+    let (image, environment) = load::image(config, left_out.collect());
+    let load = Some(load::spawned(config));
+    let hello = Hello { load, image: Some(image), ..Hello::new(Limits::default()) };
+    let instructions = hello.packet().map_err(io::Error::other)?;
+    let mut file = File::from(memfd_create("exuvia-image", MemfdFlags::CLOEXEC)?);
+    file.write_all(&instructions)?;
+    let [stdout, stderr, crash] = pipes.theirs;
+    let descriptors = vec![theirs, crash, file.into()];
+    let process = spawn(config, "zygote_main", environment, [stdout, stderr], descriptors).await?;
+    let [stdout, stderr, crash] = pipes.ours;
+    Ok(LaunchedZygote { process, control, crash, stdout, stderr })
+}
+
+async fn spawn(
+    config: &PoolConfig,
+    entry: &str,
+    environment: Vec<(OsString, OsString)>,
+    output: [OwnedFd; 2],
+    descriptors: Vec<OwnedFd>,
+) -> io::Result<Process> {
+    let runtime = config.runtime.clone().into();
+    nursery::spawn(Spawn {
+        program: config.python.clone(),
+        // -P: the working folder is not put into sys.path; the runtime does it where wanted.
+        arguments: ["-P".into(), "-c".into(), BOOTSTRAP.into(), runtime, entry.into()].into(),
+        working_dir: config.working_dir.clone(),
+        environment,
+        output,
+        descriptors,
+    })
+    .await
+}
+
+impl Pipes {
+    fn new() -> io::Result<Self> {
+        let pipe = || {
+            let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+            Ok::<_, io::Error>((pipe::Receiver::from_owned_fd(ours)?, theirs))
+        };
+        let (one, two, three) = (pipe()?, pipe()?, pipe()?);
+        Ok(Self { ours: [one.0, two.0, three.0], theirs: [one.1, two.1, three.1] })
     }
-    Load { search_path, targets, concurrency: config.concurrency, ..Load::default() }
 }

@@ -13,19 +13,33 @@
 mod config;
 mod dispatch;
 mod hear;
+mod image;
+mod keeper;
 mod launch;
 mod link;
+mod load;
+mod nursery;
 mod output;
 mod pool;
 mod queue;
+mod sampler;
 mod settle;
 mod stacks;
 mod state;
 mod target;
 mod warden;
+mod zygote;
 
 pub use config::{
     ImageConfig, ImageStatus, OutputLine, OutputSink, PoolConfig, PoolStatus, Recycle, StartError,
     StartMethod, Stream, WorkerState, WorkerStatus,
 };
 pub use pool::Pool;
+
+/// Buries orphans that came to this process as the first of its namespace (PID 1). Its own workers
+/// are left to their pools. Does nothing in any other process.
+pub fn reap_orphans() {
+    if std::process::id() == 1 {
+        exuvia_sys::reap_strays(1);
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 };
 
 use exuvia_protocol::{Connection, Hello, Limits, Role, STACKS_SIGNAL};
-use exuvia_sys::{Ended, Process};
+use exuvia_sys::{Ended, Process, RssMeter};
 use rustix::io::Errno;
 use tokio::{
     io::AsyncReadExt,
@@ -21,8 +21,9 @@ use tokio::{
 use crate::{
     config::{StartError, Stream},
     dispatch::AHEAD_CALLS,
-    launch::{Launched, launch, load},
-    output::{self, Lines, lock},
+    keeper::{Limits as OwnLimits, Retire},
+    launch::{self, Launched},
+    output::{self, Lines, drain_pipe, lock},
     settle::Death,
     state::{Phase, Shared, Started, State, Worker},
 };
@@ -46,41 +47,27 @@ const STACKS_TIME: Duration = Duration::from_millis(200);
 const STACKS_QUIET: Duration = Duration::from_millis(30);
 /// A worker that closed its socket has so long to end by itself.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Waits between attempts to start a worker that does not get ready.
-const BACKOFF: [u64; 7] = [0, 100, 200, 500, 1_000, 3_000, 10_000];
-
-/// Keeps one place of the pool filled until the pool is stopped.
-pub(crate) async fn keep(shared: Arc<Shared>) {
-    let mut halted = shared.halted.subscribe();
-    let mut failures = 0;
-    loop {
-        if shared.lock().stopped {
-            return;
-        }
-        failures = if live(&shared).await { 0 } else { failures + 1 };
-        let wait = BACKOFF[failures.min(BACKOFF.len() - 1)];
-        // A pool that is stopped has nothing to wait for.
-        let _ = timeout(Duration::from_millis(wait), halted.wait_for(|halted| *halted)).await;
-    }
-}
-
 /// One worker from start to burial. Says whether it was of use.
-async fn live(shared: &Arc<Shared>) -> bool {
+pub(crate) async fn live(shared: Arc<Shared>) -> bool {
     let slots = shared.config.concurrency.max(1).saturating_add(AHEAD_CALLS);
     let slots = u16::try_from(slots).unwrap_or(u16::MAX);
-    match launch(&shared.config, slots).await {
-        Ok(launched) => match Link::new(shared.clone(), launched, slots) {
-            Ok(link) => link.run().await,
-            Err(error) => {
-                tracing::error!(%error, "a worker could not be set up");
-                shared.start_failed(StartError::Io(error));
-                false
-            }
-        },
+    let launched = launch::worker(&shared, slots).await;
+    let link = match launched {
+        Ok(launched) => Link::new(shared.clone(), launched, slots).map_err(|error| {
+            tracing::error!(%error, "a worker could not be set up");
+            StartError::Io(error)
+        }),
         Err(error) => {
-            tracing::error!(%error, python = %shared.config.python.display(), "python does not start");
-            let message = format!("cannot run {}: {error}", shared.config.python.display());
-            shared.start_failed(StartError::Python { message });
+            let python = shared.config.python.display();
+            tracing::error!(%error, %python, "no worker can be made");
+            Err(StartError::Python { message: format!("cannot run {python}: {error}") })
+        }
+    };
+    shared.lock().crew.launching -= 1;
+    match link {
+        Ok(link) => link.run().await,
+        Err(error) => {
+            shared.start_failed(error);
             false
         }
     }
@@ -102,6 +89,8 @@ pub(crate) struct Link {
     pub(crate) got_ready: Option<Instant>,
     /// It has stopped speaking: what is still read are its last words.
     pub(crate) leaving: bool,
+    /// It left because another has its place, with nothing running in it.
+    retired: bool,
     /// Bytes that it made us write since it last read all of them.
     owed: usize,
 }
@@ -116,6 +105,8 @@ pub(crate) enum Stop {
     Condemned,
     /// The pool is stopped.
     Stopped,
+    /// Another has its place, and nothing runs in it.
+    Retired,
 }
 
 impl Link {
@@ -125,14 +116,16 @@ impl Link {
             ..Limits::default()
         };
         let mut connection = Connection::new(Role::Host, limits);
-        let hello = Hello { load: Some(load(&shared.config)), ..Hello::new(limits) };
+        let hello = Hello { load: Some(launched.load), ..Hello::new(limits) };
         connection.hello(&hello).map_err(io::Error::other)?;
         // Whatever can fail comes before the worker is put on the books.
         let exit = launched.process.as_fd().try_clone_to_owned()?;
         let exit = pipe::Receiver::from_owned_fd_unchecked(exit)?;
         let pid = launched.process.id();
         let wake = Arc::new(Notify::new());
-        let worker = Worker {
+        let rss_meter = RssMeter::open(pid)?;
+        let began = Instant::now();
+        let worker = |metrics| Worker {
             pid,
             phase: Phase::Starting,
             connection,
@@ -147,13 +140,23 @@ impl Link {
             unheard: None,
             turns: 0,
             stalled: false,
+            active: false,
+            retire: None,
+            limits: OwnLimits { max_calls: None, leaves_at: None },
+            calls: 0,
+            began,
+            start: launched.start,
+            rss_meter,
+            rss_at: began,
+            metrics,
             numbers: Vec::new(),
         };
         let id = {
             let mut state = shared.lock();
             let id = state.next_worker;
             state.next_worker += 1;
-            state.workers.insert(id, worker);
+            let metrics = shared.config.metrics.pool.worker(&id.to_string());
+            state.workers.insert(id, worker(metrics));
             state.gauge();
             id
         };
@@ -172,9 +175,10 @@ impl Link {
             crash: launched.crash,
             wake,
             output: [read(launched.stdout, Stream::Stdout), read(launched.stderr, Stream::Stderr)],
-            began: Instant::now(),
+            began,
             got_ready: None,
             leaving: false,
+            retired: false,
             owed: 0,
             shared: shared.clone(),
         })
@@ -193,6 +197,10 @@ impl Link {
             Stop::Broke(what) => broke = Some(what),
             Stop::Condemned => {}
             Stop::Stopped => self.dismiss().await,
+            Stop::Retired => {
+                self.retired = true;
+                self.dismiss().await;
+            }
         }
         let mut report = Vec::new();
         if matches!(self.phase(), Some(Phase::Condemned { .. })) {
@@ -213,13 +221,14 @@ impl Link {
         self.leaving = true;
         let mut state = self.shared.lock();
         let Some(worker) = state.workers.get_mut(&self.id) else { return };
-        if matches!(worker.phase, Phase::Ready) {
+        if worker.hears() {
             worker.phase = Phase::Leaving;
         }
         let back = worker.revoke_all(|_| true);
         self.shared.put_back(&mut state, back);
-        state.gauge();
+        self.shared.assign(&mut state);
         self.shared.dispatch(&mut state);
+        self.shared.keeper.notify_one();
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -293,7 +302,8 @@ impl Link {
         loop {
             let outbound = worker.connection.outbound();
             if outbound.is_empty() {
-                return Ok(false);
+                let is_done = worker.in_flight == 0 && matches!(worker.phase, Phase::Retiring);
+                return if is_done { Err(Stop::Retired) } else { Ok(false) };
             }
             match self.stream.try_write(outbound) {
                 Ok(written) => bytes::Buf::advance(outbound, written),
@@ -417,6 +427,8 @@ impl Link {
         let served = worker.handed > 0;
         if state.stopped {
             tracing::debug!(worker = self.id, "worker stopped");
+        } else if let Some(why) = worker.retire.filter(|_| self.retired) {
+            self.say_retired(why, worker.calls);
         } else {
             let reason = death.reason(&worker.phase);
             let words = match &worker.phase {
@@ -432,7 +444,20 @@ impl Link {
             }
         }
         self.shared.settle(&mut state, self.id, &death);
-        self.got_ready.is_some_and(|since| served || since.elapsed() >= SOON)
+        self.retired || self.got_ready.is_some_and(|since| served || since.elapsed() >= SOON)
+    }
+}
+
+impl Link {
+    fn say_retired(&self, why: Retire, calls: u64) {
+        let pid = self.process.id();
+        let why_words = why.words(&self.shared.config.recycle);
+        if let Some(reason) = why.reason() {
+            tracing::info!(worker = self.id, pid, reason, calls, "replaced: {why_words}");
+            self.shared.config.metrics.pool.restarts(reason).inc();
+        } else {
+            tracing::info!(worker = self.id, pid, calls, "ended: {why_words}");
+        }
     }
 }
 
@@ -455,17 +480,5 @@ impl Shared {
             }
             first
         });
-    }
-}
-
-/// Reads what is in a pipe without waiting.
-fn drain_pipe(pipe: &pipe::Receiver, into: &mut Vec<u8>) {
-    let mut buffer = [0; 4096];
-    while into.len() < REPORT {
-        match rustix::io::read(pipe, &mut buffer[..]) {
-            Ok(read) if read > 0 => into.extend_from_slice(&buffer[..read]),
-            Err(Errno::INTR) => {}
-            _ => return,
-        }
     }
 }

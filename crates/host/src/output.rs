@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use rustix::io::Errno;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 use crate::config::{OutputLine, OutputSink, Stream};
@@ -121,6 +122,21 @@ pub(crate) async fn read(mut pipe: pipe::Receiver, lines: Arc<std::sync::Mutex<L
         }
         // A flood must not keep the pool from its calls.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Bytes that are read of a pipe without waiting.
+const DRAINED: usize = 256 << 10;
+
+/// Reads what is in a pipe without waiting.
+pub(crate) fn drain_pipe(pipe: &pipe::Receiver, into: &mut Vec<u8>) {
+    let mut buffer = [0; 4096];
+    while into.len() < DRAINED {
+        match rustix::io::read(pipe, &mut buffer[..]) {
+            Ok(read) if read > 0 => into.extend_from_slice(&buffer[..read]),
+            Err(Errno::INTR) => {}
+            _ => return,
+        }
     }
 }
 

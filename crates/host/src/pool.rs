@@ -6,18 +6,20 @@ use std::{
 };
 
 use exuvia_core::{HandlerInfo, Target};
+use exuvia_sys::Memory;
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
 use crate::{
-    config::{PoolConfig, PoolStatus, StartError},
-    link,
+    config::{ImageStatus, PoolConfig, PoolStatus, StartError, WorkerStatus},
+    keeper,
     output::lock,
-    state::{Shared, Started},
+    sampler,
+    state::{Shared, Started, Worker},
     target::HandlerTarget,
-    warden,
+    warden, zygote,
 };
 
 /// Worker processes behind one queue. Dropping it kills them.
@@ -36,10 +38,15 @@ impl Pool {
     /// # Errors
     /// The first worker to get so far said that a handler is not there; or none could be started.
     pub async fn start(config: PoolConfig) -> Result<Arc<Self>, StartError> {
-        let workers = config.workers.max(1);
+        let workers = config.workers;
         let shared = Arc::new(Shared::new(config));
-        let mut tasks = vec![tokio::spawn(warden::watch(shared.clone()))];
-        tasks.extend((0..workers).map(|_| tokio::spawn(link::keep(shared.clone()))));
+        let tasks = vec![
+            // First, because it waits for the workers to be buried.
+            tokio::spawn(keeper::keep(shared.clone())),
+            tokio::spawn(warden::watch(shared.clone())),
+            tokio::spawn(sampler::sample(shared.clone())),
+            tokio::spawn(zygote::keep(shared.clone())),
+        ];
         let pool = Arc::new(Self { shared, tasks: Mutex::new(tasks) });
         let mut started = pool.shared.started.subscribe();
         let waited = started.wait_for(|started| !matches!(started, Started::Waiting)).await;
@@ -52,7 +59,13 @@ impl Pool {
             false
         });
         match failed {
-            None => Ok(pool),
+            None => {
+                // One was needed to know the handlers.
+                if workers == 0 {
+                    pool.resize(0);
+                }
+                Ok(pool)
+            }
             Some(error) => {
                 pool.stop().await;
                 Err(error)
@@ -80,12 +93,51 @@ impl Pool {
     pub fn status(&self) -> PoolStatus {
         let state = self.shared.lock();
         PoolStatus {
-            ready: state.workers.values().filter(|worker| worker.is_ready()).count(),
-            size: self.shared.config.workers.max(1),
+            ready: state
+                .workers
+                .values()
+                .filter(|worker| worker.active && worker.is_ready())
+                .count(),
+            size: state.crew.size,
             queued: state.queue.len(),
             running: state.running(),
             draining: state.draining,
         }
+    }
+
+    /// Sets how many workers take calls. Those that are missing start now; those that are too many
+    /// finish what runs in them and end. With 0 calls wait until there are workers again.
+    pub fn resize(&self, workers: usize) {
+        self.shared.resize(workers);
+    }
+
+    /// Every worker at a glance, the oldest first. Reads the memory of each: that takes up to
+    /// milliseconds per process.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let status = |(id, worker): (&u64, &Worker)| WorkerStatus {
+            worker: *id,
+            pid: worker.pid,
+            state: worker.state(),
+            calls: worker.calls,
+            running: worker.in_flight,
+            age: worker.began.elapsed(),
+            start: worker.start,
+            memory: None,
+        };
+        let mut workers: Vec<_> = self.shared.lock().workers.iter().map(status).collect();
+        for worker in &mut workers {
+            worker.memory = Memory::of(worker.pid);
+        }
+        workers
+    }
+
+    /// What the workers are made from. Reads the zygote's memory.
+    #[must_use]
+    pub fn image(&self) -> ImageStatus {
+        let mut status = self.shared.image().status;
+        status.memory = status.zygote.and_then(Memory::of);
+        status
     }
 
     /// Refuses new calls, lets the others end for `limit` at most, and stops the workers. True:

@@ -58,7 +58,7 @@ impl Shared {
         }
         unbegun.sort_unstable_by_key(|call: &InFlight| std::cmp::Reverse(call.wire));
         self.put_back(state, unbegun);
-        state.gauge();
+        self.assign(state);
         self.dispatch(state);
     }
 
@@ -118,6 +118,14 @@ pub(crate) fn stopping() -> Failure {
     Failure::Rejected { reason: STOPPING.into(), retry_after_ms: 1000 }
 }
 
+/// How a process ended, to follow its name.
+pub(crate) fn words(ended: Ended) -> String {
+    match ended {
+        Ended::Killed(signal) => format!("died by {}", signal_name(signal)),
+        Ended::Exited(status) => format!("exited with status {status}"),
+    }
+}
+
 // === impl Death ===
 
 impl Death {
@@ -136,8 +144,7 @@ impl Death {
     pub(crate) fn words(&self) -> String {
         match (&self.broke, self.ended) {
             (Some(broke), Ended::Killed(9)) => format!("the worker broke the protocol ({broke})"),
-            (_, Ended::Killed(signal)) => format!("the worker died by {}", signal_name(signal)),
-            (_, Ended::Exited(status)) => format!("the worker exited with status {status}"),
+            (_, ended) => format!("the worker {}", words(ended)),
         }
     }
 

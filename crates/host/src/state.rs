@@ -8,13 +8,15 @@ use std::{
 
 use exuvia_core::ids::{CallId, CallIds};
 use exuvia_core::{Call, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload};
-use exuvia_observe::{Gauge, HandlerMetrics};
+use exuvia_observe::{Gauge, HandlerMetrics, WorkerMetrics};
 use exuvia_protocol::{Claims, Connection};
-use exuvia_sys::SharedPage;
+use exuvia_sys::{RssMeter, SharedPage};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    config::{PoolConfig, StartError},
+    config::{PoolConfig, StartError, StartMethod, WorkerState},
+    image::Image,
+    keeper::{Crew, Limits, Retire},
     output::lock,
     queue::{Line, Queue},
 };
@@ -29,6 +31,10 @@ pub(crate) struct Shared {
     pub(crate) idle: Notify,
     /// How the pool's start went.
     pub(crate) started: watch::Sender<Started>,
+    /// Where workers come from.
+    pub(crate) image: watch::Sender<Image>,
+    /// Wakes the keeper: there are too few workers, or too many.
+    pub(crate) keeper: Notify,
     /// True once the pool is stopped; wakes who waits to start another worker.
     pub(crate) halted: watch::Sender<bool>,
     state: Mutex<State>,
@@ -50,6 +56,7 @@ pub(crate) struct State {
     pub(crate) next_call: u64,
     /// When the warden looks next.
     pub(crate) next_look: Option<Instant>,
+    pub(crate) crew: Crew,
     pub(crate) draining: bool,
     pub(crate) stopped: bool,
     pub(crate) gauges: Gauges,
@@ -60,6 +67,8 @@ pub(crate) struct Gauges {
     pub(crate) queue: Gauge,
     pub(crate) starting: Gauge,
     pub(crate) ready: Gauge,
+    pub(crate) spare: Gauge,
+    pub(crate) retiring: Gauge,
     pub(crate) stopping: Gauge,
 }
 
@@ -111,6 +120,19 @@ pub(crate) struct Worker {
     /// It sat on calls it had not begun and they were taken back: nothing more until it gives a
     /// sign of life.
     pub(crate) stalled: bool,
+    /// It has a place: calls are given to it.
+    pub(crate) active: bool,
+    /// Why it is to go, if it is.
+    pub(crate) retire: Option<Retire>,
+    pub(crate) limits: Limits,
+    /// Calls it has ended.
+    pub(crate) calls: u64,
+    pub(crate) began: Instant,
+    pub(crate) start: StartMethod,
+    pub(crate) rss_meter: RssMeter,
+    /// When its memory was looked at last.
+    pub(crate) rss_at: Instant,
+    pub(crate) metrics: WorkerMetrics,
     /// This worker's number for each of the pool's handlers.
     pub(crate) numbers: Vec<Option<u32>>,
 }
@@ -120,8 +142,10 @@ pub(crate) struct Worker {
 pub(crate) enum Phase {
     /// Importing.
     Starting,
-    /// Taking calls.
+    /// Able to take calls.
     Ready,
+    /// Another has its place: it finishes what runs in it, and ends.
+    Retiring,
     /// Its process or its socket has ended: nothing more goes in, its last words are read.
     Leaving,
     /// To be killed for what these calls (by wire id) did.
@@ -162,6 +186,8 @@ impl Shared {
             queue: pool.queue_length.clone(),
             starting: pool.workers("starting"),
             ready: pool.workers("ready"),
+            spare: pool.workers("spare"),
+            retiring: pool.workers("retiring"),
             stopping: pool.workers("stopping"),
         };
         let state = State {
@@ -171,18 +197,21 @@ impl Shared {
             next_worker: 1,
             next_call: 2,
             next_look: None,
+            crew: Crew::new(config.workers.max(1), config.spares),
             draining: false,
             stopped: false,
             gauges,
         };
         Self {
-            config,
             ids: CallIds::new(),
             warden: Notify::new(),
             idle: Notify::new(),
             started: watch::Sender::new(Started::Waiting),
+            image: watch::Sender::new(Image::new(&config)),
+            keeper: Notify::new(),
             halted: watch::Sender::new(false),
             state: Mutex::new(state),
+            config,
         }
     }
 
@@ -237,14 +266,14 @@ impl State {
 
     /// Sets the gauges to what is there.
     pub(crate) fn gauge(&self) {
-        let count = |wanted: fn(&Phase) -> bool| {
-            self.workers.values().filter(|worker| wanted(&worker.phase)).count() as i64
+        let count = |wanted: WorkerState| {
+            self.workers.values().filter(|worker| worker.state() == wanted).count() as i64
         };
-        self.gauges.starting.set(count(|phase| matches!(phase, Phase::Starting)));
-        self.gauges.ready.set(count(|phase| matches!(phase, Phase::Ready)));
-        self.gauges
-            .stopping
-            .set(count(|phase| matches!(phase, Phase::Leaving | Phase::Condemned { .. })));
+        self.gauges.starting.set(count(WorkerState::Starting));
+        self.gauges.ready.set(count(WorkerState::Ready));
+        self.gauges.spare.set(count(WorkerState::Spare));
+        self.gauges.retiring.set(count(WorkerState::Retiring));
+        self.gauges.stopping.set(count(WorkerState::Stopping));
         self.gauges.queue.set(self.queue.len() as i64);
     }
 

@@ -146,7 +146,7 @@ impl Shared {
             let place = Some((number, pid));
             self.end(state, call.job, place, 0, Err(Box::new(Failure::Cancelled)));
             self.dispatch(state);
-        } else if worker.is_ready() {
+        } else if worker.hears() {
             worker.connection.cancel(wire, slot);
             worker.wake.notify_one();
         }

@@ -74,7 +74,7 @@ impl Shared {
 
     fn expire_running(&self, state: &mut State, id: u64, now: Instant, next: &mut Next) {
         let Some(worker) = state.workers.get_mut(&id) else { return };
-        if !matches!(worker.phase, Phase::Ready) {
+        if !worker.hears() {
             return;
         }
         let mut late = Vec::new();

@@ -17,5 +17,5 @@ mod _native {
 #[pymodule(gil_used = true)]
 mod _exuvia_runtime {
     #[pymodule_export]
-    use exuvia_runtime::main;
+    use exuvia_runtime::{main, zygote_main};
 }

@@ -1,13 +1,15 @@
 //! The metrics of an Exuvia host, in the text format that Prometheus reads.
 //!
-//! [`Metrics`] is made once and shared. Whoever counts takes a handle first ([`HttpMetrics::route`],
-//! [`PoolMetrics::handler`]) and then counts on it: counting looks nothing up and locks nothing but
-//! one histogram. What each name means is in `docs/http.md`.
+//! [`Metrics`] is made once per pool and shared. Whoever counts takes a handle first
+//! ([`HttpMetrics::route`], [`PoolMetrics::handler`], [`PoolMetrics::worker`]) and then counts on
+//! it: counting looks nothing up and locks nothing but one histogram. What each name means is in
+//! `docs/http.md`.
 #![forbid(unsafe_code)]
 
 mod http;
 mod labels;
 mod pool;
+mod worker;
 
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use prometheus_client::{encoding::text, registry::Registry};
 pub use http::{ConnectionGuard, HttpMetrics, RouteMetrics};
 pub use pool::{HandlerMetrics, PoolMetrics};
 pub use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
+pub use worker::WorkerMetrics;
 
 /// Everything that is counted, and the page that shows it.
 #[derive(Debug)]
@@ -68,7 +71,10 @@ mod tests {
         let metrics = Metrics::new();
         // A metric with labels shows from its first handle on.
         let _ = (metrics.http.route("/"), metrics.pool.handler("m:f"));
-        let _ = (metrics.pool.workers("idle"), metrics.pool.restarts("crash"));
+        let _ = (metrics.pool.workers("spare"), metrics.pool.restarts("rss"));
+        let worker = metrics.pool.worker("1");
+        worker.memory(3, 2, 1);
+        worker.age(Duration::from_secs(1));
         let page = metrics.render();
         for name in [
             "http_requests",
@@ -81,6 +87,12 @@ mod tests {
             "queue_rejected",
             "workers",
             "worker_restarts",
+            "worker_rss_bytes",
+            "worker_pss_bytes",
+            "worker_private_bytes",
+            "worker_age_seconds",
+            "worker_calls",
+            "image_seconds",
         ] {
             assert!(page.contains(&format!("# TYPE exuvia_{name} ")), "{name} in\n{page}");
         }
@@ -110,16 +122,18 @@ mod tests {
         let spread = metrics.pool.handler("weather:spread");
         spread.ended("ok", Some(Duration::from_millis(2)));
         spread.ended("crash", None);
-        metrics.pool.workers("idle").set(2);
-        metrics.pool.restarts("crash").inc();
+        metrics.pool.workers("retiring").set(2);
+        metrics.pool.restarts("signal").inc();
+        metrics.pool.image(Duration::from_millis(250));
         metrics.pool.queue_length.set(7);
         metrics.pool.queue_rejected.inc();
         let page = metrics.render();
         has(&page, r#"exuvia_calls_total{handler="weather:spread",outcome="ok"} 1"#);
         has(&page, r#"exuvia_calls_total{handler="weather:spread",outcome="crash"} 1"#);
         has(&page, r#"exuvia_call_run_seconds_count{handler="weather:spread"} 1"#);
-        has(&page, r#"exuvia_workers{state="idle"} 2"#);
-        has(&page, r#"exuvia_worker_restarts_total{reason="crash"} 1"#);
+        has(&page, r#"exuvia_workers{state="retiring"} 2"#);
+        has(&page, r#"exuvia_worker_restarts_total{reason="signal"} 1"#);
+        has(&page, "exuvia_image_seconds 0.25");
         has(&page, "exuvia_queue_length 7");
         has(&page, "exuvia_queue_rejected_total 1");
     }

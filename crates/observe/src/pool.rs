@@ -7,7 +7,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::labels::{Counters, Durations, Labels, durations};
+use crate::{
+    labels::{Counters, Durations, Labels, durations},
+    worker::{Seconds, WorkerMetrics, WorkerSeries},
+};
 
 /// Calls, their queue and the workers that take them.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct PoolMetrics {
     restarts: Counters<1>,
     calls: Counters<2>,
     run: Durations,
+    image: Seconds,
+    series: WorkerSeries,
 }
 
 /// The calls of one handler.
@@ -43,8 +48,11 @@ impl PoolMetrics {
             restarts: Counters::default(),
             calls: Counters::default(),
             run: durations(),
+            image: Seconds::default(),
+            series: WorkerSeries::register(registry),
         };
-        let Self { queue_length, queue_rejected, workers, restarts, calls, run } = &metrics;
+        let Self { queue_length, queue_rejected, workers, restarts, calls, run, image, .. } =
+            &metrics;
         registry.register("calls", "Calls ended, by handler and outcome", calls.clone());
         registry.register_with_unit(
             "call_run",
@@ -63,6 +71,12 @@ impl PoolMetrics {
             "worker_restarts",
             "Workers replaced, by the reason the old one ended",
             restarts.clone(),
+        );
+        registry.register_with_unit(
+            "image",
+            "Time from the start of the zygote until workers could be forked from it; 0 while there is none",
+            Unit::Seconds,
+            image.clone(),
         );
         metrics
     }
@@ -88,6 +102,23 @@ impl PoolMetrics {
     #[must_use]
     pub fn restarts(&self, reason: &'static str) -> Counter {
         self.restarts.get_or_create_owned(&[("reason", Cow::Borrowed(reason))])
+    }
+
+    /// The worker with this number. Take it when the worker starts; drop it when it is gone.
+    #[must_use]
+    pub fn worker(&self, name: &str) -> WorkerMetrics {
+        self.series.worker(name)
+    }
+
+    /// The zygote, as `worker="zygote"`. Take it when it starts; drop it when it is gone.
+    #[must_use]
+    pub fn zygote(&self) -> WorkerMetrics {
+        self.series.zygote()
+    }
+
+    /// Says how long the image took: `exuvia_image_seconds`.
+    pub fn image(&self, took: Duration) {
+        self.image.set(took.as_secs_f64());
     }
 }
 

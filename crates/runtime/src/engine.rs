@@ -7,6 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    ffi::CStr,
     io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
     time::{Duration, Instant},
@@ -34,6 +35,8 @@ use crate::{
     values::{EncodeOptions, encode_json, encode_ndjson, encode_value},
 };
 
+/// The name of a worker's process.
+pub(crate) const WORKER_NAME: &CStr = c"exuvia-worker";
 /// The descriptors a worker is given (section 1 of the protocol page).
 const SOCKET_FD: i32 = 3;
 const PAGE_FD: i32 = 5;
@@ -50,11 +53,17 @@ const SCRATCH: usize = 1 << 20;
 /// The descriptors are not what a host gives; or the host broke the protocol.
 #[pyfunction]
 pub fn main(py: Python<'_>) -> PyResult<()> {
-    let source = c_str!(include_str!("worker.py"));
-    let python = PyModule::from_code(py, source, c"<exuvia worker>", c"_exuvia_worker")?;
+    let _ = rustix::thread::set_name(WORKER_NAME);
+    let python = worker_module(py)?;
     let engine = Bound::new(py, Engine::open(&python)?)?;
     python.getattr("main")?.call1((engine, STACKS_SIGNAL))?;
     Ok(())
+}
+
+/// The Python half of a worker.
+pub(crate) fn worker_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    let source = c_str!(include_str!("worker.py"));
+    PyModule::from_code(py, source, c"<exuvia worker>", c"_exuvia_worker")
 }
 
 /// One worker's state.
@@ -118,8 +127,8 @@ struct Done {
 
 #[pymethods]
 impl Engine {
-    /// Greets the host and returns what to import: `(search path, [(module, file, attribute)])`;
-    /// `None` when the host is gone.
+    /// Greets the host and returns what to import: `(search path, [(module, file, attribute)],
+    /// preload, [(module, file, attribute)])`; `None` when the host is gone.
     fn greet<'py>(
         &self,
         py: Python<'py>,
@@ -143,11 +152,13 @@ impl Engine {
             }
         };
         self.write()?;
-        let targets = load.targets.into_iter();
-        let targets =
-            targets.map(|LoadTarget { module, file, attribute }| (module, file, attribute));
-        let targets = PyList::new(py, targets.collect::<Vec<_>>())?;
-        Ok(Some((load.search_path, targets).into_pyobject(py)?))
+        let list = |targets: Vec<LoadTarget>| {
+            let targets = targets.into_iter();
+            let parts = |target: LoadTarget| (target.module, target.file, target.attribute);
+            PyList::new(py, targets.map(parts).collect::<Vec<_>>())
+        };
+        let (targets, warm) = (list(load.targets)?, list(load.warm)?);
+        Ok(Some((load.search_path, targets, load.preload, warm).into_pyobject(py)?))
     }
 
     /// Tells the host that a handler is not there.
@@ -226,7 +237,7 @@ impl Done {
 
 impl Engine {
     /// Takes the descriptors the host gave.
-    fn open(python: &Bound<'_, PyModule>) -> PyResult<Self> {
+    pub(crate) fn open(python: &Bound<'_, PyModule>) -> PyResult<Self> {
         // JUSTIFICATION: descriptors are handed down by number.
         // SAFETY: the host gives these two to a worker and nobody else in this process knows them;
         // `main` is called once. If they are not open, the next lines fail and say so.
@@ -563,6 +574,6 @@ impl Running {
     }
 }
 
-fn broken(error: impl ToString) -> PyErr {
+pub(crate) fn broken(error: impl ToString) -> PyErr {
     PyConnectionError::new_err(error.to_string())
 }

@@ -3,12 +3,15 @@
 //! A worker is the user's own `python` that loads this library by its absolute path (`main`). From
 //! there: [`engine`] turns the protocol, [`bind`] fits a call's data to a handler's parameters,
 //! [`values`] converts between Python objects and bytes, [`raised`] makes exceptions into data, and
-//! `worker.py` does what is best said in Python: imports, signatures, the event loop.
+//! `worker.py` does what is best said in Python: imports, signatures, the event loop. [`zygote`] is
+//! what workers are forked from.
 
 mod bind;
 mod engine;
 mod handler;
 mod raised;
 pub mod values;
+mod zygote;
 
 pub use engine::{Engine, main};
+pub use zygote::zygote_main;

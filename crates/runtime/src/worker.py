@@ -15,12 +15,16 @@ import io
 import os
 import signal
 import sys
+import time
 import types
 
 MARK = "\x1e"
 CRASH_FD = 4
 # Our own frames, and those of the import system, say nothing to a user.
 OURS = ("<exuvia", "<frozen importlib", importlib.__file__)
+
+# Whether this process was forked from a zygote, whose garbage is collected.
+forked = False
 
 # The call that this context belongs to, as a number; 0: none.
 current_call = contextvars.ContextVar("exuvia_call", default=0)
@@ -78,9 +82,15 @@ def prepare(stacks_signal):
     sys.argv = [""]
 
 
-def load(search_path, targets):
+def load(search_path, targets, preload, warm):
     """Imports targets, `(module, file, attribute)` each, and plans their handlers."""
-    sys.path[:0] = search_path
+    # Of a forked worker it is set already.
+    if sys.path[: len(search_path)] != search_path:
+        sys.path[:0] = search_path
+    for name in preload:
+        import_preload(name)
+    for module_name, file, attribute in warm:
+        call_warm(module_name, file, attribute)
     plans = []
     for module_name, file, attribute in targets:
         module = import_target(module_name, file)
@@ -93,9 +103,30 @@ def load(search_path, targets):
             f"no handlers in {shown}: a module's handlers are the functions listed in its "
             "`__all__`, or else its own functions without a leading underscore"
         )
-    gc.collect()
+    if not forked:
+        gc.collect()
     gc.freeze()
     return plans
+
+
+def import_preload(name):
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        raise LoadError(f"cannot import {name}, listed in preload: {said(error)}") from error
+
+
+def call_warm(module_name, file, attribute):
+    """Calls a warm function."""
+    module = import_target(module_name, file)
+    [(name, function)] = select(module, attribute, file or module_name)
+    shown = f"{module_name}:{name}"
+    if inspect.iscoroutinefunction(function):
+        raise LoadError(f"the warm function {shown} is `async def`: it must be a plain function")
+    try:
+        function()
+    except BaseException as error:
+        raise LoadError(f"the warm function {shown} raised {said(error)}") from error
 
 
 def import_target(name, file):
@@ -110,6 +141,10 @@ def import_target(name, file):
             raise LoadError(f"cannot import {name}: {said(error)}") from error
     if not os.path.isfile(file):  # noqa: PTH113 - pathlib is not imported for one question
         raise LoadError(f"there is no file {file}")
+    there = sys.modules.get(name)
+    if there is not None and same_file(getattr(there, "__file__", None), file):
+        # In the image already.
+        return there
     # A file named like a module that is loaded already (json.py) must not replace it.
     known = name if name not in sys.modules else f"exuvia_targets.{name}"
     spec = importlib.util.spec_from_file_location(known, file)
@@ -123,6 +158,13 @@ def import_target(name, file):
         del sys.modules[known]
         raise LoadError(f"cannot import {file}: {said(error)}") from error
     return module
+
+
+def same_file(one, other):
+    try:
+        return bool(one) and os.path.samefile(one, other)  # noqa: PTH121 - as above
+    except OSError:
+        return False
 
 
 def said(error):
@@ -368,14 +410,43 @@ def run_loop(engine):
 
 def main(engine, stacks_signal):
     prepare(stacks_signal)
+    work(engine)
+
+
+def work(engine):
     request = engine.greet(sys.version.split()[0])
     if request is None:
         return
     try:
         plans = load(*request)
     except LoadError as error:
-        cause = error.__cause__
-        engine.refuse(str(error), "" if cause is None else describe(cause, cause.__traceback__)[2])
+        engine.refuse(str(error), cause_of(error))
         return
     engine.ready(plans)
     run(engine)
+
+
+def cause_of(error):
+    cause = error.__cause__
+    return "" if cause is None else describe(cause, cause.__traceback__)[2]
+
+
+def be_zygote(image, zygote, stacks_signal):
+    """Fills the image, then forks on request: what returns from `serve` is a worker."""
+    began = time.monotonic_ns()
+    prepare(stacks_signal)
+    request = types.SimpleNamespace(**zygote.request(sys.version.split()[0]))
+    try:
+        modules, notes = image.warm(sys.modules[__name__], request, zygote.imported)
+    except image.ThreadsError as error:
+        zygote.threads(error.item, error.threads)
+        return
+    except LoadError as error:
+        zygote.failed(str(error), cause_of(error))
+        return
+    zygote.ready((time.monotonic_ns() - began) // 1000, modules, notes)
+    if zygote.serve():
+        global forked
+        forked = True
+        image.after_fork()
+        work(zygote.engine())

@@ -1,0 +1,66 @@
+//! The one thread that starts processes.
+//!
+//! The kernel kills a worker when the thread that started it (or its zygote) ends, so one thread
+//! that lives as long as this process starts them all, whichever thread asks. Its children are our
+//! processes and nobody else's, also inside a program that has children of its own.
+
+use std::{
+    io,
+    sync::{
+        OnceLock,
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+
+use exuvia_sys::{Process, Spawn};
+use tokio::sync::oneshot;
+
+enum Request {
+    Spawn(Box<Spawn>, oneshot::Sender<io::Result<Process>>),
+    ReapStrays,
+}
+
+/// Has the nursery start a process.
+pub(crate) async fn spawn(request: Spawn) -> io::Result<Process> {
+    let (reply, process) = oneshot::channel();
+    let gone = || io::Error::other("the thread that starts workers is gone");
+    send(Request::Spawn(Box::new(request), reply))?;
+    process.await.map_err(|_| gone())?
+}
+
+/// Has the nursery bury children of which nobody knows: a zygote that was killed in the moment
+/// between a fork and its report leaves one.
+pub(crate) fn reap_strays() {
+    // Without a nursery there are no children.
+    let _ = send(Request::ReapStrays);
+}
+
+fn send(request: Request) -> io::Result<()> {
+    static NURSERY: OnceLock<io::Result<Sender<Request>>> = OnceLock::new();
+    let nursery = NURSERY.get_or_init(|| {
+        let (sender, requests) = channel::<Request>();
+        thread::Builder::new().name("exuvia-nursery".into()).spawn(move || {
+            for request in requests {
+                obey(request);
+            }
+        })?;
+        Ok(sender)
+    });
+    let nursery = nursery.as_ref().map_err(|error| io::Error::from(error.kind()))?;
+    nursery.send(request).map_err(|_| io::Error::other("the thread that starts workers is gone"))
+}
+
+fn obey(request: Request) {
+    match request {
+        // A pool that is gone drops the process, which ends it.
+        Request::Spawn(request, reply) => drop(reply.send(exuvia_sys::spawn(*request))),
+        Request::ReapStrays => {
+            let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+            let reaped = exuvia_sys::reap_strays(thread);
+            if reaped > 0 {
+                tracing::debug!(reaped, "buried forks that nobody had heard of");
+            }
+        }
+    }
+}

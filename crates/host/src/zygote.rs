@@ -1,0 +1,360 @@
+//! The pool's zygote: made, asked for workers, made again when it dies (`docs/processes.md`).
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use exuvia_core::Failure;
+use exuvia_protocol::{
+    Hello, ProtocolError, Report, Said,
+    zygote::{FORK, MAX_PACKET},
+};
+use exuvia_sys::{Process, packet};
+use tokio::{
+    io::Interest,
+    net::{UnixStream, unix::pipe},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{sleep, timeout, timeout_at},
+};
+
+use crate::{
+    config::{StartError, StartMethod, Stream},
+    image::Source,
+    launch, nursery,
+    output::{self, Lines, lock},
+    settle, stacks,
+    state::Shared,
+};
+
+/// A fork takes milliseconds; a zygote that does not answer for so long is replaced.
+const FORK_TIME: Duration = Duration::from_secs(10);
+/// A zygote that was told that the host is done may take so long to end.
+const END_TIME: Duration = Duration::from_millis(500);
+/// Items that may be left out one after the other before workers are started afresh instead.
+const MOST_LEFT_OUT: usize = 16;
+/// Waits before another attempt at an image that did not come to be.
+const BACKOFF: [u64; 6] = [0, 100, 500, 2_000, 10_000, 30_000];
+
+/// Asks for forks.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(mpsc::Sender<Request>);
+
+#[derive(Debug)]
+struct Request {
+    descriptors: Vec<OwnedFd>,
+    reply: oneshot::Sender<io::Result<Process>>,
+}
+
+/// A zygote process and our ends of what it was given.
+struct Zygote {
+    process: Process,
+    control: UnixStream,
+    crash: pipe::Receiver,
+    /// Becomes readable when the process ends (see `Link`).
+    exit: pipe::Receiver,
+    output: [(JoinHandle<()>, Arc<Mutex<Lines>>); 2],
+    began: Instant,
+    imports: Vec<(String, Duration)>,
+}
+
+/// How the making of an image ended.
+enum Made {
+    Ready(Box<(Zygote, Report)>),
+    /// An item started threads.
+    Threads {
+        item: String,
+        threads: Vec<String>,
+    },
+    /// A module to preload does not import, or a warm function raised.
+    Refused(Failure),
+    Lost(StartError),
+}
+
+/// How a ready zygote ended.
+enum Over {
+    Lost(String),
+    /// It lives and cannot fork.
+    CannotFork(String),
+}
+
+/// Keeps the pool's image there until the pool is stopped.
+pub(crate) async fn keep(shared: Arc<Shared>) {
+    if shared.config.image.start == StartMethod::Spawn {
+        return;
+    }
+    let mut halted = shared.halted.subscribe();
+    tokio::select! {
+        // A zygote has nothing to finish: it is dropped, which ends it.
+        _ = halted.wait_for(|halted| *halted) => {}
+        () = keep_made(&shared) => {}
+    }
+}
+
+async fn keep_made(shared: &Shared) {
+    let mut failures = 0;
+    loop {
+        match Zygote::make(shared).await {
+            Made::Ready(ready) => {
+                failures = 0;
+                let (zygote, report) = *ready;
+                let over = zygote.serve(shared, report).await;
+                nursery::reap_strays();
+                match over {
+                    Over::Lost(words) => {
+                        tracing::warn!("{words}; making another image");
+                        shared.publish(Source::Warming, |_| {});
+                    }
+                    Over::CannotFork(why) => return shared.spawn_instead(why),
+                }
+            }
+            Made::Threads { item, threads } => {
+                let threads = threads.join(", ");
+                let left_out = shared.image().status.left_out.len();
+                if item.is_empty() {
+                    let why = format!("Python itself has more than one thread ({threads})");
+                    return shared.spawn_instead(why);
+                }
+                if left_out >= MOST_LEFT_OUT {
+                    return shared.spawn_instead("too many imports start threads".into());
+                }
+                tracing::debug!(item, threads, "left out of the image");
+                let why = format!("it starts a thread ({threads})");
+                shared.publish(Source::Warming, |status| status.left_out.push((item, why)));
+                continue;
+            }
+            Made::Refused(failure) => {
+                tracing::error!(%failure, "the image cannot be made");
+                let message = failure.to_string();
+                shared.start_failed(StartError::Load(failure));
+                failures += 1;
+                shared.publish(Source::Spawn, |status| status.why_spawn = Some(message));
+            }
+            Made::Lost(error) => {
+                failures += 1;
+                let message = error.to_string();
+                // Workers started afresh show whether it was for the image, and get on if it was.
+                shared.publish(Source::Spawn, |status| status.why_spawn = Some(message.clone()));
+                shared.say_later(&format!("the image could not be made: {message}"));
+            }
+        }
+        sleep(Duration::from_millis(BACKOFF[failures.min(BACKOFF.len() - 1)])).await;
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// Forks a worker that gets `descriptors`.
+    pub(crate) async fn fork(&self, descriptors: Vec<OwnedFd>) -> io::Result<Process> {
+        let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the zygote is gone");
+        let (reply, forked) = oneshot::channel();
+        self.0.send(Request { descriptors, reply }).await.map_err(|_| gone())?;
+        forked.await.map_err(|_| gone())?
+    }
+}
+
+// === impl Zygote ===
+
+impl Zygote {
+    /// Starts a zygote and waits until its imports are done.
+    async fn make(shared: &Shared) -> Made {
+        let mut zygote = match Self::start(shared).await {
+            Ok(zygote) => zygote,
+            Err(error) => {
+                let python = shared.config.python.display();
+                let message = format!("cannot run {python}: {error}");
+                return Made::Lost(StartError::Python { message });
+            }
+        };
+        let made = match timeout(shared.config.start_timeout, zygote.warm()).await {
+            Ok(Ok(Said::Ready(report))) => return Made::Ready(Box::new((zygote, report))),
+            Ok(Ok(Said::Threads { item, threads })) => Made::Threads { item, threads },
+            Ok(Ok(Said::Failed(failure))) => Made::Refused(failure),
+            Ok(Ok(_)) => Made::Lost(StartError::Python {
+                message: "the zygote said what it may not say now".into(),
+            }),
+            Ok(Err(error)) => Made::Lost(error),
+            Err(_) => {
+                let limit = shared.config.start_timeout;
+                let message = format!("the image was not ready within {limit:?}");
+                Made::Lost(StartError::Python { message })
+            }
+        };
+        match (zygote.end().await, made) {
+            (words, Made::Lost(StartError::Io(_))) => {
+                Made::Lost(StartError::Python { message: words })
+            }
+            (_, made) => made,
+        }
+    }
+
+    async fn start(shared: &Shared) -> io::Result<Self> {
+        let left_out = shared.image().status.left_out;
+        let config = &shared.config;
+        let started = launch::zygote(config, left_out.into_iter().map(|(item, _)| item)).await?;
+        let exit = started.process.as_fd().try_clone_to_owned()?;
+        let control = StdUnixStream::from(started.control);
+        control.set_nonblocking(true)?;
+        let read = |pipe, stream| {
+            let lines = Lines::new(0, stream, config.max_output, config.output.clone());
+            let lines = Arc::new(Mutex::new(lines));
+            (tokio::spawn(output::read(pipe, lines.clone())), lines)
+        };
+        tracing::debug!(pid = started.process.id(), "zygote started");
+        Ok(Self {
+            exit: pipe::Receiver::from_owned_fd_unchecked(exit)?,
+            process: started.process,
+            control: UnixStream::from_std(control)?,
+            crash: started.crash,
+            output: [read(started.stdout, Stream::Stdout), read(started.stderr, Stream::Stderr)],
+            began: Instant::now(),
+            imports: Vec::new(),
+        })
+    }
+
+    /// Hears its greeting and then what it imports, until it says something else.
+    async fn warm(&mut self) -> Result<Said, StartError> {
+        let (packet, _) = self.receive().await?;
+        Hello::read_packet(&packet).map_err(|error| match error {
+            ProtocolError::Version { .. } => StartError::Runtime { message: error.to_string() },
+            error => StartError::Python { message: error.to_string() },
+        })?;
+        loop {
+            let (packet, _) = self.receive().await?;
+            match Said::read(&packet).map_err(io::Error::other)? {
+                Said::Imported(import) => {
+                    let took = Duration::from_micros(import.us);
+                    tracing::debug!(item = import.item, ?took, "imported");
+                    self.imports.push((import.item, took));
+                }
+                said => return Ok(said),
+            }
+        }
+    }
+
+    /// Forks on request until the zygote ends.
+    async fn serve(mut self, shared: &Shared, report: Report) -> Over {
+        let (sender, mut requests) = mpsc::channel(64);
+        let took = self.began.elapsed();
+        let imports = std::mem::take(&mut self.imports);
+        tracing::debug!(?took, modules = report.modules, "image ready");
+        shared.publish(Source::Fork(Handle(sender)), |status| {
+            status.why_spawn = None;
+            status.zygote = Some(self.process.id());
+            status.took = took;
+            status.imports = imports;
+            status.notes = report.notes;
+        });
+        let over = loop {
+            let request = tokio::select! {
+                biased;
+                _ = self.exit.readable() => break Over::Lost(self.end().await),
+                _ = self.control.readable() => {
+                    // Nothing is to be heard that was not asked for, not even the end.
+                    let heard = || packet::receive(&self.control, &mut [0]);
+                    match self.control.try_io(Interest::READABLE, heard) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                        _ => break Over::Lost(self.end().await),
+                    }
+                }
+                request = requests.recv() => request,
+            };
+            let Some(Request { descriptors, reply }) = request else {
+                break Over::Lost(self.end().await);
+            };
+            match self.fork(&descriptors).await {
+                Ok(process) => drop(reply.send(Ok(process))),
+                Err(Refusal::Cannot(why)) => break Over::CannotFork(why),
+                Err(Refusal::Lost(error)) => {
+                    let words = format!("{} ({error})", self.end().await);
+                    break Over::Lost(words);
+                }
+            }
+        };
+        // Whoever asks from now on, and whoever has asked already, asks the next one.
+        shared.publish(Source::Warming, |status| status.zygote = None);
+        over
+    }
+
+    async fn fork(&mut self, descriptors: &[OwnedFd]) -> Result<Process, Refusal> {
+        let end = tokio::time::Instant::now() + FORK_TIME;
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        self.control
+            .async_io(Interest::WRITABLE, || packet::send(&self.control, FORK, &borrowed))
+            .await?;
+        let answer = timeout_at(end, self.receive());
+        let (packet, mut received) =
+            answer.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        match Said::read(&packet).map_err(io::Error::other)? {
+            Said::Forked { .. } => {
+                let pidfd = received.pop().ok_or_else(|| io::Error::other("no process came"))?;
+                Ok(Process::adopt(pidfd)?)
+            }
+            Said::NotForked { why } => Err(Refusal::Cannot(why)),
+            _ => Err(io::Error::other("the zygote said what it may not say now").into()),
+        }
+    }
+
+    async fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let mut buffer = vec![0; MAX_PACKET];
+        let receive = || packet::receive(&self.control, &mut buffer);
+        let (length, descriptors) = self.control.async_io(Interest::READABLE, receive).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer.truncate(length);
+        Ok((buffer, descriptors))
+    }
+
+    /// Sees it to its end, and says how that was.
+    async fn end(&mut self) -> String {
+        let _ = timeout(END_TIME, self.exit.readable()).await;
+        // What it imports may have started processes.
+        self.process.kill();
+        let ended = loop {
+            match self.process.try_wait() {
+                Ok(Some(ended)) => break settle::words(ended),
+                Err(_) => break "ended".into(),
+                Ok(None) => drop(self.exit.readable().await),
+            }
+        };
+        for (reader, lines) in &mut self.output {
+            let _ = timeout(Duration::from_millis(100), &mut *reader).await;
+            reader.abort();
+            lock(lines).finish();
+        }
+        let mut report = Vec::new();
+        output::drain_pipe(&self.crash, &mut report);
+        let at = stacks::crashed(&report).into_iter().next();
+        let at = at.map(|frame| format!(" at {}:{}", frame.file, frame.line)).unwrap_or_default();
+        let after = self.imports.last().map(|(item, _)| format!(" after importing {item}"));
+        format!("the zygote {ended}{at}{}", after.unwrap_or_default())
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        for (reader, _) in &self.output {
+            reader.abort();
+        }
+    }
+}
+
+/// Why there is no fork.
+enum Refusal {
+    Cannot(String),
+    Lost(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}

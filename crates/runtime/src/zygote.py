@@ -1,0 +1,731 @@
+"""What a zygote does in Python: it fills the image, and makes a fork of it a worker.
+
+Compiled into the runtime like `worker.py`. What runs once, before the image is complete, may take
+its time; what runs after a fork must be quick and import nothing.
+"""
+
+import _thread
+import ast
+import contextlib
+import ctypes
+import gc
+import importlib
+import importlib.machinery
+import importlib.util
+import os
+import pkgutil
+import random
+import secrets
+import ssl
+import stat
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+import types
+import uuid
+import warnings
+
+# What workers import late: `worker.py`, the converters of `values/`, asyncio, tracebacks.
+OURS = (
+    *("asyncio", "collections.abc", "concurrent.futures.thread", "dataclasses", "datetime"),
+    *("decimal", "difflib", "encodings.idna", "enum", "fractions", "json", "linecache"),
+    *("pickle", "selectors", "textwrap", "tokenize", "traceback", "typing"),
+    *("unicodedata", "zoneinfo"),
+)
+# How many sources are looked through for imports, and how long one may be.
+MAX_SOURCES = 2000
+MAX_SOURCE_BYTES = 1 << 20
+# A module of the standard library that took less is not worth a line.
+STDLIB_US = 5_000
+# How long a thread that is about to end may take.
+THREAD_END_S = 0.1
+# Descriptors up to here are the host's.
+HOST_FDS = 5
+# How much of the files' names in /proc/self/maps says that it is a library with threads.
+THREADED = ("openblas", "mkl_rt", "libblis", "libgomp", "libomp", "libiomp5")
+# Their functions that set the number of threads, and the type of the number.
+SET_THREADS = {
+    "openblas_set_num_threads": ctypes.c_int,
+    "openblas_set_num_threads64_": ctypes.c_int,
+    "scipy_openblas_set_num_threads": ctypes.c_int,
+    "scipy_openblas_set_num_threads64_": ctypes.c_int,
+    "MKL_Set_Num_Threads": ctypes.c_int,
+    "bli_thread_set_num_threads": ctypes.c_int64,
+    "omp_set_num_threads": ctypes.c_int,
+}
+# From the Gregorian calendar's first day to 1970, in steps of 100 ns.
+UUID_EPOCH = 0x01B21DD213814000
+
+
+class ThreadsError(Exception):
+    """An item started threads: what is forked from here would not have them."""
+
+    def __init__(self, item, threads):
+        super().__init__(item, threads)
+        self.item = item
+        self.threads = threads
+
+
+class Inherited:
+    """What a fork has to put right."""
+
+    def __init__(self):
+        self.environment = []
+        self.generators = []
+        self.descriptors = []
+        self.set_threads = []
+        self.blas_threads = 1
+
+
+inherited = Inherited()
+
+
+def warm(worker, request, imported):
+    """Fills the image. Gives the number of its modules and what its user should know."""
+    path = list(request.search_path)
+    if sys.path[: len(path)] != path:
+        sys.path[:0] = path
+    check_threads("")
+    with Entropy() as entropy:
+        for name in OURS:
+            importlib.import_module(name)
+        rehearse(worker)
+        importer = Importer(worker, request.leave_out, imported)
+        for name in request.preload:
+            importer.preload(name)
+        for name, names in Scan(request.search_path, request.targets).wanted():
+            importer.bring(name, names)
+        for target in request.warm:
+            importer.call(target)
+    inherited.environment = list(request.environment)
+    inherited.blas_threads = request.blas_threads
+    notes = [*find_generators(entropy.given), *find_descriptors()]
+    find_set_threads()
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None:
+        # It looks at OMP_NUM_THREADS once, and starts threads when it has something for them.
+        arrow.set_cpu_count(request.blas_threads)
+        check_threads("pyarrow")
+    gc.collect()
+    gc.freeze()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return len(sys.modules), notes
+
+
+def rehearse(worker):
+    """Goes once where every worker would be the first to go."""
+    # OpenSSL sets its generator up, which takes milliseconds.
+    ssl.RAND_bytes(1)
+    try:
+        raise LookupError
+    except LookupError as error:
+        worker.describe(error, error.__traceback__)
+
+
+# === what the handlers import ===
+
+
+class Found:
+    """A module that was looked up, not imported."""
+
+    def __init__(self, name, own, loader, origin, path):
+        self.name = name
+        # Whether its top-level package lies in a folder of the user's.
+        self.own = own
+        # `None`: a namespace package.
+        self.loader = loader
+        self.origin = origin
+        # Of a package: its folders, and of each whether it is the user's.
+        self.path = path
+
+    def source(self):
+        """Its source as bytes, if it has one that can be read."""
+        if self.loader is None or not (self.origin or "").endswith(".py"):
+            return None
+        with contextlib.suppress(OSError):
+            if os.path.getsize(self.origin) > MAX_SOURCE_BYTES:  # noqa: PTH202
+                return None
+        try:
+            source = self.loader.get_data(self.origin)
+        except (OSError, ImportError, AttributeError):
+            return None
+        return source if len(source) <= MAX_SOURCE_BYTES else None
+
+
+class Scan:
+    """Looks for imports of other people's modules in the user's, none of which it imports.
+
+    A worker must run the user's code as it is when the worker starts, so this code is not for the
+    image; what it imports is.
+    """
+
+    def __init__(self, search_path, targets):
+        own = {entry for entry in search_path if not is_installed(entry)}
+        self.entries = [(entry, entry in own) for entry in sys.path]
+        self.known = {}
+        self.scanned = set()
+        self.tops = set()
+        self.start = []
+        for name, file, _ in targets:
+            if file is None:
+                self.tops.add(name.partition(".")[0])
+                self.tops = {self.regular(top, name) for top in self.tops}
+                self.start.append((name, ()))
+            else:
+                loader = importlib.machinery.SourceFileLoader(name, file)
+                self.start.append(Found(name, True, loader, file, None))
+
+    def regular(self, top, name):
+        """The first package on the way to `name` that is none of namespaces, which are shared."""
+        found = self.find(top)
+        while found is not None and found.loader is None and name.startswith(top + "."):
+            top = name[: (name + ".").index(".", len(top) + 1)]
+            found = self.find(top)
+        return top
+
+    def wanted(self):
+        """What to import, as `(module, names wanted of it)`, in the order of the statements."""
+        todo = [iter(self.start)]
+        while todo:
+            step = next(todo[-1], None)
+            if step is None:
+                todo.pop()
+            elif isinstance(step, Found):
+                todo.append(iter(self.imports_of(step)))
+            else:
+                mine, theirs = self.sort(*step)
+                yield from theirs
+                todo.append(iter(mine))
+
+    def sort(self, name, names):
+        """The user's modules that this import loads, and what it loads of others."""
+        chain = self.chain(name)
+        if any(self.is_own(found) for found in chain) or self.is_top(name):
+            whole = bool(chain) and chain[-1].name == name
+            below = [self.find(f"{name}.{each}") for each in names] if whole else []
+            return [found for found in (*chain, *below) if found and found.loader], []
+        if not chain or chain[-1].name != name or chain[-1].loader is not None:
+            return [], [(name, names)]
+        # A namespace package: each of its modules may be somebody else's.
+        below = [found for found in (self.find(f"{name}.{each}") for each in names) if found]
+        mine = [found for found in below if self.is_own(found)]
+        return mine, [(found.name, ()) for found in below if not self.is_own(found)]
+
+    def is_own(self, found):
+        return (found.own and found.loader is not None) or self.is_top(found.name)
+
+    def is_top(self, name):
+        return any(name == top or name.startswith(top + ".") for top in self.tops)
+
+    def chain(self, name):
+        """The packages on the way to a module, and the module, as far as they are found."""
+        parts = name.split(".")
+        chain = []
+        for count in range(1, len(parts) + 1):
+            found = self.find(".".join(parts[:count]))
+            if found is None:
+                break
+            chain.append(found)
+        return chain
+
+    def find(self, name):
+        if name not in self.known:
+            try:
+                self.known[name] = self.look_up(name)
+            except Exception:
+                # A finder's own trouble; the worker's import meets it, too.
+                self.known[name] = None
+        return self.known[name]
+
+    def look_up(self, name):
+        """Finds a module by its name, step by step: `find_spec` would import its parents."""
+        parent = name.rpartition(".")[0]
+        if parent:
+            within = self.find(parent)
+            if within is None or within.path is None:
+                return None
+            return look_in(name, within.path)
+        if name in sys.builtin_module_names:
+            return None
+        return look_in(name, self.entries) or (self.ask(name) if name in self.tops else None)
+
+    def ask(self, name):
+        """Asks finders that packages installed: so are projects found that are edited in place."""
+        own = (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter)
+        for finder in sys.meta_path:
+            if finder in own or finder is importlib.machinery.PathFinder:
+                continue
+            spec = finder.find_spec(name, None)
+            if spec is not None:
+                folders = spec.submodule_search_locations
+                path = None if folders is None else [(folder, False) for folder in folders]
+                return Found(name, False, spec.loader, spec.origin, path)
+        return None
+
+    def imports_of(self, found):
+        """The imports in a module's source, as `(module, names)`."""
+        key = found.origin or found.name
+        if key in self.scanned or len(self.scanned) >= MAX_SOURCES:
+            return []
+        self.scanned.add(key)
+        source = found.source()
+        if source is None:
+            return []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return []
+        package = found.name if found.path is not None else found.name.rpartition(".")[0]
+        return [want for node in statements(tree) for want in wants(node, package)]
+
+
+def is_installed(entry):
+    """Whether a folder holds what was installed: a program's whole `sys.path` may be searched."""
+    if {"site-packages", "dist-packages"} & set(entry.split("/")):
+        return True
+    zipped = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+    library = sysconfig.get_path("stdlib")
+    within = entry == library or entry.startswith(library + os.sep)
+    return within or os.path.basename(entry) == zipped  # noqa: PTH119
+
+
+def look_in(name, path):
+    """Finds a module in the folders of a path, as the import system does."""
+    portions = []
+    for folder, own in path:
+        finder = pkgutil.get_importer(folder)
+        spec = None if finder is None else finder.find_spec(name)
+        if spec is None:
+            continue
+        folders = spec.submodule_search_locations
+        if spec.loader is not None:
+            below = None if folders is None else [(each, own) for each in folders]
+            return Found(name, own, spec.loader, spec.origin, below)
+        portions += [(each, own) for each in folders or ()]
+    if not portions:
+        return None
+    return Found(name, any(own for _, own in portions), None, None, portions)
+
+
+def statements(tree):
+    """The import statements that run when the module is imported, in their order."""
+    todo = [iter(tree.body)]
+    while todo:
+        node = next(todo[-1], None)
+        if node is None:
+            todo.pop()
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif isinstance(node, ast.If):
+            todo.append(iter(branches(node)))
+        elif isinstance(node, (ast.Try, ast.TryStar)):
+            todo.append(iter([*node.body, *node.orelse, *node.finalbody]))
+        elif isinstance(node, (ast.With, ast.ClassDef)):
+            todo.append(iter(node.body))
+
+
+def branches(node):
+    """The statements below an `if` that may run in a worker."""
+    test = node.test
+    if is_never(test):
+        return node.orelse
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and is_never(test.operand):
+        return node.body
+    return [*node.body, *node.orelse]
+
+
+def is_never(test):
+    """Whether it is `TYPE_CHECKING` or `__name__ == "__main__"`."""
+    if isinstance(test, ast.Name):
+        return test.id == "TYPE_CHECKING"
+    if isinstance(test, ast.Attribute):
+        return test.attr == "TYPE_CHECKING"
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return any(is_never(part) for part in test.values)
+    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
+        return False
+    sides = [test.left, *test.comparators]
+    names = {side.id for side in sides if isinstance(side, ast.Name)}
+    values = {str(side.value) for side in sides if isinstance(side, ast.Constant)}
+    return "__name__" in names and "__main__" in values
+
+
+def wants(node, package):
+    """An import statement as `(module, names wanted of it)`."""
+    if isinstance(node, ast.Import):
+        return [(alias.name, ()) for alias in node.names]
+    name = node.module or ""
+    if node.level:
+        parts = package.split(".") if package else []
+        if node.level > len(parts):
+            return []
+        base = parts[: len(parts) - node.level + 1]
+        name = ".".join([*base, name] if name else base)
+    return [(name, tuple(alias.name for alias in node.names))]
+
+
+# === importing ===
+
+
+class Importer:
+    """Imports one item after the other, and says what each took."""
+
+    def __init__(self, worker, leave_out, imported):
+        self.worker = worker
+        self.leave_out = set(leave_out)
+        self.imported = imported
+        self.seen = set()
+
+    def is_new(self, item):
+        """Whether to take an item in now."""
+        if item in self.seen or item in self.leave_out:
+            return False
+        self.seen.add(item)
+        return True
+
+    def is_without(self, name):
+        """Whether a module would bring something that is left out: its package."""
+        parts = name.split(".")
+        return any(".".join(parts[:count]) in self.leave_out for count in range(1, len(parts)))
+
+    def preload(self, name):
+        if self.is_new(name):
+            start = time.perf_counter_ns()
+            self.worker.import_preload(name)
+            self.done(name, start)
+
+    def call(self, target):
+        """Calls a warm function."""
+        module, file, attribute = target
+        item = f"{module}:{attribute}()"
+        if self.is_new(item):
+            start = time.perf_counter_ns()
+            self.worker.call_warm(module, file, attribute)
+            self.done(item, start)
+
+    def bring(self, name, names):
+        """Does what `from name import names` does, if it can: the statement may be guarded."""
+        if self.is_without(name):
+            return
+        if self.is_new(name):
+            start = time.perf_counter_ns()
+            # A module may even leave the program when it finds that it cannot run.
+            with contextlib.suppress(BaseException):
+                importlib.import_module(name)
+            self.done(name, start, is_there=name in sys.modules)
+        module = sys.modules.get(name)
+        if module is not None and name in self.seen:
+            for below in getattr(module, "__all__", ()) if "*" in names else names:
+                self.bring_below(module, name, str(below))
+
+    def bring_below(self, module, name, attribute):
+        """The same for one name: a submodule, or an attribute that may import one."""
+        item = f"{name}.{attribute}"
+        if item in sys.modules or not self.is_new(item):
+            return
+        start = time.perf_counter_ns()
+        with contextlib.suppress(BaseException):
+            if not hasattr(module, attribute) and hasattr(module, "__path__"):
+                importlib.import_module(item)
+        self.done(item, start, is_there=item in sys.modules)
+
+    def done(self, item, start, is_there=True):
+        us = (time.perf_counter_ns() - start) // 1000
+        check_threads(item)
+        stdlib = item.partition(".")[0] in sys.stdlib_module_names and ":" not in item
+        if is_there and (us > STDLIB_US or not stdlib):
+            self.imported(item, us)
+
+
+def check_threads(item):
+    """Raises `ThreadsError` if this process has another thread that does not end."""
+    until = time.monotonic() + THREAD_END_S
+    while len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - called after each import
+        if time.monotonic() > until:
+            raise ThreadsError(item, other_threads())
+        time.sleep(0.001)
+
+
+def other_threads():
+    """The names of this process's other threads."""
+    by_id = {thread.native_id: thread.name for thread in threading.enumerate()}
+    names = []
+    for task in sorted(map(int, os.listdir("/proc/self/task"))):  # noqa: PTH208
+        if task == os.getpid():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as comm:  # noqa: PTH123
+            # To the system, Python's own threads are all `python`.
+            names.append(by_id.get(task) or comm.read().strip())
+    return names
+
+
+# === what forks would share ===
+
+
+class Entropy:
+    """Remembers what numpy was given by the system, to tell such seeds from deliberate ones."""
+
+    def __init__(self):
+        self.given = set()
+        self.original = secrets.randbits
+        self.listening = True
+
+    def randbits(self, bits):
+        value = self.original(bits)
+        if self.listening:
+            self.given.add(value)
+        return value
+
+    def __enter__(self):
+        self.put(self.original, self.randbits)
+        return self
+
+    def __exit__(self, *_):
+        self.listening = False
+        self.put(self.randbits, self.original)
+
+    def put(self, old, new):
+        for module in (secrets, sys.modules.get("numpy.random.bit_generator")):
+            if getattr(module, "randbits", None) == old:
+                module.randbits = new
+
+
+def find_generators(given):
+    """Remembers the random generators that the system seeded. Gives notes on all that have names.
+
+    Nobody can tell how an instance of `random.Random` was seeded, so it is left as it is.
+    """
+    plain, owners, bits, seeds = generators()
+    owned = {}
+    for owner in owners:
+        below = bits_of(owner)
+        owned.setdefault(id(below), []).append(owner)
+        bits.append(below)
+    bits = list({id(each): each for each in bits}.values())
+    used = {id(seed_of(each)) for each in bits}
+    shared = plain + [each for each in seeds if id(each) not in used]
+    reseeded = []
+    for each in bits:
+        entropy = getattr(seed_of(each), "entropy", None)
+        of_system = isinstance(entropy, int) and entropy in given
+        (reseeded if of_system else shared).extend(owned.get(id(each)) or [each])
+    inherited.generators = reseeded
+    names = names_of(shared + reseeded)
+    text = "`{}` was seeded at import: every worker of this image starts with the same numbers"
+    notes = [text.format(names.get(id(each)) or described(each)) for each in shared]
+    named = [names[id(each)] for each in reseeded if id(each) in names]
+    return notes + [f"`{name}` is reseeded in each worker" for name in named]
+
+
+def generators():
+    """The random generators there are: Python's, numpy's, what those get bits from, and seeds."""
+    numbers = sys.modules.get("numpy.random")
+    hidden = {id(random._inst)}
+    kinds = [random.Random]
+    if numbers is not None:
+        kinds += [(numbers.Generator, numbers.RandomState), numbers.BitGenerator]
+        kinds.append(numbers.SeedSequence)
+        bits = bits_of(numbers.mtrand._rand)
+        hidden |= {id(numbers.mtrand._rand), id(bits), id(seed_of(bits))}
+    found = [[] for _ in range(4)]
+    for each in gc.get_objects():
+        # By type: `isinstance` asks the object, which may be somebody's proxy.
+        cls = type(each)
+        if cls is tempfile._RandomNameSequence:
+            # It makes itself a new one in a new process.
+            hidden.add(id(getattr(each, "_rng", None)))
+        for kind, place in zip(kinds, found, strict=False):
+            if issubclass(cls, kind) and not issubclass(cls, random.SystemRandom):
+                place.append(each)
+    return [[each for each in place if id(each) not in hidden] for place in found]
+
+
+def bits_of(owner):
+    """What a `Generator` or `RandomState` gets its bits from."""
+    return getattr(owner, "bit_generator", None) or owner._bit_generator
+
+
+def seed_of(bits):
+    return getattr(bits, "seed_seq", None) or getattr(bits, "_seed_seq", None)
+
+
+def names_of(things):
+    """By `id`, as `module.attribute`, those that are some module's attribute."""
+    wanted = {id(thing) for thing in things}
+    names = {}
+    for module_name, module in list(sys.modules.items()):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            if id(value) in wanted:
+                names.setdefault(id(value), f"{module_name}.{attribute}")
+    return names
+
+
+def described(thing):
+    """The class of a thing without a name, and of what holds it."""
+    cls = type(thing)
+    text = f"{cls.__module__}.{cls.__qualname__}"
+    near = gc.get_referrers(thing)
+    for referrer in near + gc.get_referrers(
+        *(each for each in near if type(each) in (dict, tuple))
+    ):
+        own = referrer if isinstance(referrer, (type, types.FunctionType)) else type(referrer)
+        if own.__module__ not in ("builtins", __name__):
+            return f"{text} of {own.__module__}.{own.__qualname__}"
+    return text
+
+
+def find_descriptors():
+    """Remembers what imports opened that forks must not share. Gives notes on it."""
+    notes = []
+    for fd in sorted(map(int, os.listdir("/proc/self/fd"))):  # noqa: PTH208
+        # The listing's own is gone again.
+        with contextlib.suppress(OSError):
+            mode = os.fstat(fd).st_mode
+            if fd <= HOST_FDS or stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISCHR(mode):
+                continue
+            what = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
+            inherited.descriptors.append(fd)
+            notes.append(f"descriptor {fd} ({what}), opened by an import, is closed in workers")
+    return notes
+
+
+def find_set_threads():
+    """Remembers the functions that set the number of threads of the libraries that are loaded."""
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        files = dict.fromkeys(line.split(maxsplit=5)[-1].strip() for line in maps if "/" in line)
+    known = set()
+    for file in files:
+        if not any(word in os.path.basename(file) for word in THREADED):  # noqa: PTH119
+            continue
+        try:
+            library = ctypes.CDLL(file, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        except OSError:
+            continue
+        for name, number in SET_THREADS.items():
+            function = getattr(library, name, None)
+            address = ctypes.cast(function, ctypes.c_void_p).value if function else None
+            if address and address not in known:
+                known.add(address)
+                function.argtypes, function.restype = [number], None
+                inherited.set_threads.append(function)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        inherited.set_threads.append(torch.set_num_threads)
+
+
+# === after the fork ===
+
+
+def after_fork():
+    """Makes a fork differ from its siblings where it must. Raises nothing."""
+    for name, original in inherited.environment:
+        with trouble(f"restore {name}"):
+            if original is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = original
+    with trouble("close what imports opened"):
+        close_descriptors()
+    reseed()
+    for function in inherited.set_threads:
+        with trouble(f"set the threads of {getattr(function, '__name__', function)}"):
+            function(inherited.blas_threads)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "_said"):
+            stream._said = 0
+
+
+@contextlib.contextmanager
+def trouble(what):
+    """One library's whim must not keep the rest from being done."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"exuvia: cannot {what} in this worker: {error!r}\n")
+
+
+def close_descriptors():
+    """Puts /dev/null in their place: their owners will close the numbers once more."""
+    if inherited.descriptors:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for fd in inherited.descriptors:
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
+
+
+def reseed():
+    """Python's own `random` has seen to itself."""
+    with trouble("reseed ssl"):
+        ssl.RAND_add(os.urandom(32), 32.0)
+    with trouble("reseed uuid"):
+        reseed_uuid()
+    numbers = sys.modules.get("numpy.random")
+    if numbers is not None:
+        with trouble("reseed numpy.random"):
+            reseed_numpy(numbers.mtrand._rand)
+    for each in inherited.generators:
+        with trouble(f"reseed {each!r}"):
+            reseed_numpy(each)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        with trouble("reseed torch"):
+            torch.default_generator.seed()
+
+
+def reseed_numpy(each):
+    """Gives a generator the state of a new one: itself, as others hold it."""
+    if hasattr(each, "get_state"):
+        # A `RandomState` holds a number back, too, which this makes it forget.
+        bits = type(bits_of(each))
+        if bits.__name__ == "MT19937":
+            # A third of the time that its own `seed` takes.
+            words = sys.modules["numpy"].frombuffer(os.urandom(4 * 624), "uint32")
+            each.set_state(("MT19937", words, 624))
+        else:
+            each.set_state(type(each)(bits()).get_state(legacy=False))
+        return
+    bits = each.bit_generator if hasattr(each, "bit_generator") else each
+    # With its seed, of which `spawn` makes others.
+    bits.__setstate__(type(bits)().__getstate__())
+
+
+def reseed_uuid():
+    for name in ("_last_timestamp", "_last_timestamp_v6", "_last_timestamp_v7"):
+        if hasattr(uuid, name):
+            setattr(uuid, name, None)
+    libuuid = getattr(uuid, "_generate_time_safe", None)
+    if libuuid is not None:
+        uuid._generate_time_safe = UuidTimes(libuuid)
+
+
+class UuidTimes:
+    """The bytes of `uuid1()`, instead of libuuid's.
+
+    Forks share libuuid's clock sequence, and the file that it keeps it in by one descriptor, whose
+    lock all of them have: forks do make the same `uuid1()`. Here the sequence is the process's id.
+    """
+
+    def __init__(self, libuuid):
+        self.libuuid = libuuid
+        self.lock = _thread.allocate_lock()
+        self.last = 0
+        self.node = None
+
+    def __call__(self):
+        with self.lock:
+            if self.node is None:
+                self.node = self.libuuid()[0][10:]
+            self.last = now = max(time.time_ns() // 100 + UUID_EPOCH, self.last + 1)
+        low, middle, high = now & 0xFFFFFFFF, now >> 32 & 0xFFFF, now >> 48 & 0x0FFF | 0x1000
+        sequence = os.getpid() & 0x3FFF | 0x8000
+        head = low << 48 | middle << 32 | high << 16 | sequence
+        return head.to_bytes(10, "big") + self.node, None
+
+
+# --- main
