@@ -341,7 +341,8 @@ def test_the_first_lines_name_python_address_routes_and_lines_to_paste(
 ) -> None:
     lines = server.log().splitlines()
     assert re.fullmatch(rf"python: 3\.\d+\.\d+ \({project_python}, from --python\)", lines[0])
-    assert lines[1] == f"listening on {server.url}"
+    assert re.match(r"image: \d+ ms", lines[1])
+    assert lines[2] == f"listening on {server.url}"
     assert any(line.startswith("  POST /kinds/adds ") for line in lines)
     pasted = [line for line in lines if line.startswith("curl ")]
     assert len(pasted) == 3

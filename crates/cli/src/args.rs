@@ -7,7 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, builder::OsStringValueParser, va
 use crate::{
     exit,
     resolve::Flags,
-    settings::{Cmd, Kind, SETTINGS, Setting},
+    settings::{Cmd, SETTINGS, Setting},
+    value::Kind,
 };
 
 const EXAMPLES: &str = "\
@@ -143,7 +144,7 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
 /// The flags of the settings that `command` has.
 fn setting_args(command: Cmd) -> Vec<Arg> {
     let arg = |setting: &'static Setting| {
-        let repeatable = setting.kind == Kind::Routes;
+        let repeatable = setting.kind.is_repeatable();
         let action = if repeatable { ArgAction::Append } else { ArgAction::Set };
         Some(
             Arg::new(setting.key)

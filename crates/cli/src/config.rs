@@ -14,6 +14,7 @@ use crate::{
     resolve::{self, Resolved, Variables},
     settings::{self, Cmd},
     terminal,
+    value::Value,
 };
 
 /// Runs the command.
@@ -79,7 +80,7 @@ fn json(resolved: &Resolved, project: Option<&Project>) -> String {
         .entries()
         .iter()
         .map(|entry| {
-            let value = entry.value.as_ref().map(settings::Value::json);
+            let value = entry.value.as_ref().map(Value::json);
             let origin = entry.origin.to_string();
             (entry.key.into(), serde_json::json!({ "value": value, "origin": origin }))
         })

@@ -2,7 +2,8 @@
 
 use crate::{
     exit::Exit,
-    settings::{Cmd, FOREIGN_VARIABLES, Kind, SETTINGS},
+    settings::{Cmd, FOREIGN_VARIABLES, SETTINGS},
+    value::Kind,
 };
 
 /// The generated parts, each with the name of its place in the page.

@@ -1,6 +1,7 @@
 //! The `exuvia` command: arguments to calls. The binary and the wheel's `python -m exuvia` share it.
 //!
-//! How a setting gets its value is in `settings` (the one table), `args`, `project` and `resolve`;
+//! How a setting gets its value is in `settings` (the one table), `value`, `args`, `project` and
+//! `resolve`;
 //! what the commands do in `serve`, `call` and `config`; what people read in `render`, `routes` and
 //! `exit`. Nothing here knows how anything works: that is for `exuvia-env`, `exuvia-host` and
 //! `exuvia-serve`.
@@ -12,6 +13,7 @@ mod config;
 pub mod docs;
 mod exit;
 mod files;
+mod image;
 mod json;
 mod logging;
 mod project;
@@ -24,6 +26,7 @@ mod signals;
 mod start;
 mod targets;
 mod terminal;
+mod value;
 
 use std::{ffi::OsString, path::PathBuf};
 

@@ -15,7 +15,8 @@ use toml::{
 
 use crate::{
     exit::Stop,
-    settings::{self, Kind, SETTINGS, Setting, Value},
+    settings::{self, SETTINGS, Setting},
+    value::{self, Kind, Value},
 };
 
 pub(crate) const OWN_FILE: &str = "exuvia.toml";
@@ -132,19 +133,30 @@ impl Source<'_> {
             self.error(value.span(), &format!("`{key}` must be {expected}, not {shown}"))
         };
         let text = match (setting.kind, value.get_ref()) {
-            (Kind::Targets, DeValue::Array(items)) => {
+            (kind, DeValue::Array(items)) if kind.is_list() => {
                 let item = |item: &Spanned<DeValue<'_>>| {
-                    item.get_ref().as_str().map(str::to_owned).ok_or_else(|| wrong_type(item))
+                    let text = item.get_ref().as_str().ok_or_else(|| wrong_type(item))?;
+                    kind.item(text)
+                        .map_err(|message| self.error(item.span(), &format!("`{key}`: {message}")))
                 };
                 return items.iter().map(item).collect::<Result<_, _>>().map(Value::List);
             }
             (Kind::Routes, DeValue::Table(routes)) => return self.routes(routes),
             (
-                Kind::Text | Kind::Path | Kind::Size | Kind::Duration { .. } | Kind::Choice(_),
+                Kind::Text
+                | Kind::Path
+                | Kind::Size
+                | Kind::Percent
+                | Kind::Duration { .. }
+                | Kind::Choice(_),
                 DeValue::String(text),
             ) => text.to_string(),
             (
-                Kind::Port | Kind::Count | Kind::Size | Kind::Duration { .. },
+                Kind::Port
+                | Kind::Count { .. }
+                | Kind::Percent
+                | Kind::Size
+                | Kind::Duration { .. },
                 DeValue::Integer(number),
             ) if number.radix() == 10 => number.as_str().into(),
             (Kind::Duration { .. }, DeValue::Float(number)) => number.as_str().into(),
@@ -165,7 +177,7 @@ impl Source<'_> {
     fn routes(&self, routes: &DeTable<'_>) -> Result<Value, Stop> {
         let mut limits = BTreeMap::new();
         for (route, table) in routes {
-            let name = settings::route_name(route.get_ref())
+            let name = value::route_name(route.get_ref())
                 .map_err(|message| self.error(route.span(), &message))?;
             let DeValue::Table(entries) = table.get_ref() else {
                 let message =
@@ -182,9 +194,9 @@ impl Source<'_> {
                     return Err(self.error(key.span(), &message));
                 }
                 let limit = match value.get_ref() {
-                    DeValue::String(text) => settings::duration(text, false),
-                    DeValue::Integer(number) => settings::duration(number.as_str(), false),
-                    DeValue::Float(number) => settings::duration(number.as_str(), false),
+                    DeValue::String(text) => value::duration(text, false),
+                    DeValue::Integer(number) => value::duration(number.as_str(), false),
+                    DeValue::Float(number) => value::duration(number.as_str(), false),
                     _ => Err(format!("must be {}", Kind::Duration { zero: false }.expected())),
                 };
                 let limit = limit.map_err(|message| {
@@ -252,6 +264,11 @@ drain-timeout = "0s"
 max-body = 1024
 expose-errors = true
 python = ".venv"
+preload = ["numpy", "pkg.mod"]
+warm = ["a,b.py:load"]
+recycle-jitter = 5
+max-rss = "300MiB"
+max-calls = 1000
 
 [routes."/weather/spread"]
 timeout = "5s"
@@ -263,11 +280,16 @@ timeout = "5s"
                 "expose-errors=true@8",
                 "host=0.0.0.0@3",
                 "max-body=1KiB@7",
+                "max-calls=1000@14",
+                "max-rss=300MiB@13",
                 "port=9000@4",
+                "preload=numpy pkg.mod@10",
                 "python=.venv@9",
-                "routes=weather/spread=5s@11",
+                "recycle-jitter=5%@12",
+                "routes=weather/spread=5s@16",
                 "targets=weather.py algos@2",
                 "timeout=1500ms@5",
+                "warm=a,b.py:load@11",
             ]
         );
     }
@@ -304,6 +326,34 @@ timeout = "5s"
                 "1:11: `targets` must be a list of strings, like [\"weather.py\"], not the string \
                  \"a.py\"",
             ),
+            (
+                "preload = \"numpy\"",
+                "1:11: `preload` must be a list of strings, like [\"numpy\"], not the string \
+                 \"numpy\"",
+            ),
+            (
+                "preload = [\"numpy\", \"my-pkg\"]",
+                "1:21: `preload`: `my-pkg` is not the name of a module: write it as `import` does, \
+                 like numpy.linalg. Did you mean `my_pkg`?",
+            ),
+            (
+                "warm = [\"models.py\"]",
+                "1:9: `warm`: `models.py` names no function: write it like models.py:warm",
+            ),
+            (
+                "start-method = \"frok\"",
+                "1:16: `start-method`: `frok` is not one of fork, spawn. Did you mean `fork`?",
+            ),
+            (
+                "recycle-jitter = 200",
+                "1:18: `recycle-jitter`: `200` is not a percentage: write 0% to 100%, like 10%",
+            ),
+            (
+                "recycle-jitter = 1.5",
+                "1:18: `recycle-jitter` must be a percentage: a string like \"10%\", or a whole \
+                 number, not the number 1.5",
+            ),
+            ("max_rss = 1", "1:1: there is no setting `max_rss`. Did you mean `max-rss`?"),
             ("log-format = \"xml\"", "1:14: `log-format`: `xml` is not one of human, json."),
             (
                 "[routes.weather]\ntimeout = \"5s\"",

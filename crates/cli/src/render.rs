@@ -7,8 +7,8 @@ use exuvia_env::Environment;
 
 use crate::{
     exit::{Exit, Stop},
-    settings::duration_text,
     targets::shown,
+    value::duration_text,
 };
 
 /// Packages whose name to install is not the name to import.
@@ -169,6 +169,11 @@ fn details(failure: &Failure, around: &Around<'_>) -> Vec<String> {
         lines.push("hint: --traceback shows how it came to this".into());
     }
     lines
+}
+
+/// The name by which an installed package is imported, where that is another one.
+pub(crate) fn import_name(package: &str) -> Option<&'static str> {
+    PACKAGES.iter().find(|(_, known)| *known == package).map(|(import, _)| *import)
 }
 
 fn missing_module_lines(module: &str, around: &Around<'_>) -> Vec<String> {

@@ -2,7 +2,7 @@
 //! over default.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fmt,
     path::PathBuf,
@@ -14,7 +14,8 @@ use exuvia_core::suggest;
 use crate::{
     exit::Stop,
     project::Project,
-    settings::{Cmd, Kind, SETTINGS, Setting, Value},
+    settings::{Cmd, SETTINGS, Setting},
+    value::{Kind, Value},
 };
 
 /// The environment variables, as they were at start.
@@ -87,9 +88,14 @@ fn one(
         return routes(setting, flags, project);
     }
     if let Some(flag) = setting.flag
-        && let Some(text) = flags.get(key).and_then(|texts| texts.last())
+        && let Some((last, before)) = flags.get(key).and_then(|texts| texts.split_last())
     {
-        let value = Some(read(text, &format!("--{flag}"))?);
+        let by = format!("--{flag}");
+        let mut value = read(last, &by)?;
+        if let Value::List(items) = &mut value {
+            *items = list(before, items, |text| read(text, &by))?;
+        }
+        let value = Some(value);
         return Ok(Entry { key, value, origin: Origin::Flag(flag) });
     }
     if let Some(name) = setting.env
@@ -111,6 +117,24 @@ fn one(
         .default_value(command)
         .map_err(|message| Stop::usage(format!("the default of {key}: {message}")))?;
     Ok(Entry { key, value, origin: Origin::Default })
+}
+
+/// The items of a flag that was given more than once, each item once.
+fn list(
+    before: &[OsString],
+    last: &[String],
+    read: impl Fn(&OsStr) -> Result<Value, Stop>,
+) -> Result<Vec<String>, Stop> {
+    let mut all = Vec::new();
+    for text in before {
+        if let Value::List(items) = read(text)? {
+            all.extend(items);
+        }
+    }
+    all.extend_from_slice(last);
+    let mut seen = BTreeSet::new();
+    all.retain(|item| seen.insert(item.clone()));
+    Ok(all)
 }
 
 /// Routes add up: those of the file, each overridden by a flag that names it.
@@ -168,6 +192,16 @@ impl Resolved {
         self.entry(key).map_or(Origin::Default, |entry| entry.origin.clone()).to_string()
     }
 
+    /// Whether the project file gave the value.
+    pub(crate) fn is_from_file(&self, key: &str) -> bool {
+        self.entry(key).is_some_and(|entry| matches!(entry.origin, Origin::File { .. }))
+    }
+
+    /// Whether the value was given, or has a default.
+    pub(crate) fn is_set(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
     pub(crate) fn text(&self, key: &str) -> &str {
         match self.value(key) {
             Some(Value::Text(text)) => text,
@@ -186,6 +220,13 @@ impl Resolved {
         match self.value(key) {
             // The kind takes no greater numbers.
             Some(Value::Count(count)) => u32::try_from(*count).unwrap_or(u32::MAX),
+            other => mismatch(key, other),
+        }
+    }
+
+    pub(crate) fn percent(&self, key: &str) -> u8 {
+        match self.value(key) {
+            Some(Value::Percent(percent)) => *percent,
             other => mismatch(key, other),
         }
     }
@@ -327,6 +368,25 @@ mod tests {
             ["the variable EXUVIA_PROT is not a setting. Did you mean `EXUVIA_PORT`?"]
         );
     }
+
+    #[test]
+    fn a_list_adds_up_within_one_place_and_replaces_the_list_of_a_lower_one() {
+        let file = project(&[("preload", Value::List(vec!["scipy".into()]), 2)]);
+        let (mut flags, mut variables) = (Flags::new(), Variables::new());
+        let found = |flags: &Flags, variables: &Variables| {
+            let resolved = resolved(flags, variables, Some(&file));
+            (resolved.list("preload").join(" "), resolved.is_from_file("preload"))
+        };
+        assert_eq!(found(&flags, &variables), ("scipy".into(), true));
+        variables.insert("EXUVIA_PRELOAD".into(), "numpy,pandas".into());
+        assert_eq!(found(&flags, &variables), ("numpy pandas".into(), false));
+        flags.insert("preload", vec!["b,a".into(), "c".into(), "b".into()]);
+        assert_eq!(found(&flags, &variables), ("b a c".into(), false));
+        flags.insert("preload", vec!["x y".into(), "c".into()]);
+        let error = resolve(Cmd::Serve, &flags, &variables, None).expect_err("wrong").to_string();
+        assert!(error.starts_with("--preload: `x y` is not the name of a module"), "{error}");
+    }
+
     #[test]
     fn every_setting_is_asked_for_by_its_type() {
         for (command, keys) in [(Cmd::Serve, &["host", "expose-errors"][..]), (Cmd::Call, &[])] {
@@ -345,6 +405,10 @@ mod tests {
         let counts = ["workers", "concurrency", "queue"].map(|key| settings.count(key) > 0);
         assert_eq!(counts, [true; 3]);
         assert_eq!(settings.port("port"), 8000);
+        assert_eq!((settings.count("spares"), settings.percent("recycle-jitter")), (0, 10));
+        for key in ["blas-threads", "max-rss", "max-calls", "lifetime", "preload", "warm"] {
+            assert!(!settings.is_set(key), "{key}");
+        }
         assert_eq!(settings.size("max-body"), 16 << 20);
         assert_eq!(settings.duration("drain-timeout").as_secs(), 10);
         assert!(settings.list("targets").is_empty() && settings.routes().is_empty());

@@ -12,7 +12,7 @@ use std::{
 use clap::ArgMatches;
 use exuvia_core::{HandlerInfo, suggest};
 use exuvia_env::Environment;
-use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, PoolStatus, Recycle};
+use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, PoolStatus, StartMethod};
 use exuvia_observe::Metrics;
 use exuvia_serve::{Backend, Readiness, Route, Server, ServerConfig};
 use tokio::{net::TcpSocket, sync::oneshot};
@@ -20,11 +20,11 @@ use tokio::{net::TcpSocket, sync::oneshot};
 use crate::{
     args,
     exit::{Exit, Stop},
-    logging, project,
+    image, logging, project,
     resolve::{self, Resolved},
     routes,
     settings::Cmd,
-    signals::Signals,
+    signals::{self, Scale, Scaling, Signals},
     start::{self, Origins},
     targets::{self, Plan},
     terminal,
@@ -40,6 +40,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 struct Asked {
     typed: Vec<String>,
     plan: Plan,
+    image: ImageConfig,
     settings: Resolved,
     list: Option<Format>,
 }
@@ -61,6 +62,8 @@ pub(crate) fn run(matches: &ArgMatches, origins: Origins) -> Result<Exit, Stop> 
     let runtime = start::event_loop()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
+        // From now on these stop no process: what they ask for is done once there are workers.
+        let scaling = Scaling::new()?;
         let started = tokio::select! {
             biased;
             // There is nothing yet to drain.
@@ -68,7 +71,7 @@ pub(crate) fn run(matches: &ArgMatches, origins: Origins) -> Result<Exit, Stop> 
             started = asked.start(origins) => started?,
         };
         match started {
-            Some(serving) => serving.until_stopped(&mut signals).await,
+            Some(serving) => serving.until_stopped(&mut signals, scaling).await,
             None => Ok(Exit::Ok),
         }
     });
@@ -95,7 +98,12 @@ impl Asked {
         let flags = args::flags(matches, Cmd::Serve);
         let settings = resolve::resolve(Cmd::Serve, &flags, &origins.variables, project)?;
         let plan = targets::plan(&sorted, settings.list("targets"), project, cwd)?;
-        Ok(Self { typed, plan, settings, list })
+        let mut image = image::config(&settings, project, &plan, cwd)?;
+        if list.is_some() {
+            // One worker for no call: a zygote would only come in between.
+            image = ImageConfig { start: StartMethod::Spawn, ..ImageConfig::default() };
+        }
+        Ok(Self { typed, plan, image, settings, list })
     }
 
     /// Comes up to the point where requests can be answered; with `--list` prints the routes
@@ -132,6 +140,7 @@ impl Asked {
             return asked.print_list(&handlers, &pool).await.map(|()| None);
         };
         let server = asked.server(&pool, metrics, address)?;
+        image::tell(&pool.image(), as_json);
         let base = format!("http://{address}");
         if as_json {
             tracing::info!(url = base, routes = handlers.len(), "listening");
@@ -172,9 +181,9 @@ impl Asked {
             search_path: Vec::new(),
             // To list the routes one is enough.
             workers: if self.list.is_some() { 1 } else { settings.count("workers") as usize },
-            spares: 0,
-            image: ImageConfig::default(),
-            recycle: Recycle::default(),
+            spares: if self.list.is_some() { 0 } else { settings.count("spares") as usize },
+            image: self.image.clone(),
+            recycle: image::recycle(settings),
             concurrency: settings.count("concurrency"),
             queue: settings.count("queue") as usize,
             timeout: settings.duration("timeout"),
@@ -250,8 +259,15 @@ impl Serving {
     /// Serves until a signal, then lets what runs end: the pool takes no new calls and `/readyz`
     /// says no, while the listener stays, so that whoever asks hears a 503; then connections are
     /// closed. A second signal ends all of it at once.
-    async fn until_stopped(self, signals: &mut Signals) -> Result<Exit, Stop> {
+    async fn until_stopped(
+        self,
+        signals: &mut Signals,
+        mut scaling: Scaling,
+    ) -> Result<Exit, Stop> {
         let Self { pool, server, listener, drain } = self;
+        if std::process::id() == 1 {
+            signals::bury_orphans()?;
+        }
         let (close, closed) = oneshot::channel::<()>();
         let (cut, cut_off) = oneshot::channel::<()>();
         // A sender that is dropped counts as a word given: that is the end, too.
@@ -260,9 +276,12 @@ impl Serving {
         let mut serving = std::pin::pin!(server.serve(listener, closed, cut_off));
         let failed =
             |error: io::Error| Stop::new(Exit::Internal, format!("the listener failed: {error}"));
-        tokio::select! {
-            result = &mut serving => return result.map(|_| Exit::Ok).map_err(failed),
-            _ = signals.next() => {}
+        loop {
+            tokio::select! {
+                result = &mut serving => return result.map(|_| Exit::Ok).map_err(failed),
+                _ = signals.next() => break,
+                scale = scaling.next() => resize(&pool, scale),
+            }
         }
         let PoolStatus { queued, running, .. } = pool.status();
         tracing::info!(running, queued, limit = ?drain, "stopping; once more to stop at once");
@@ -286,6 +305,14 @@ impl Serving {
             }
         }
     }
+}
+
+/// Does what a signal asks for.
+fn resize(pool: &Pool, scale: Scale) {
+    let before = pool.status().size;
+    let workers = scale.of(before);
+    tracing::info!(before, workers, "asked for {scale}");
+    pool.resize(workers);
 }
 
 // === impl PoolBackend ===

@@ -2,9 +2,9 @@
 //! takes, its default and the commands that use it. The argument parser, the reader of project
 //! files, `exuvia config` and `docs/cli.md` are all made from [`SETTINGS`].
 
-use std::{collections::BTreeMap, ffi::OsStr, fmt, path::PathBuf, time::Duration};
+use std::ffi::OsStr;
 
-use exuvia_core::units;
+use crate::value::{Kind, Value};
 
 /// One setting.
 pub(crate) struct Setting {
@@ -26,27 +26,6 @@ pub(crate) enum Cmd {
     Call,
 }
 
-/// What values a setting takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Text,
-    Port,
-    /// A whole number, at least 1.
-    Count,
-    /// Bytes, at least 1.
-    Size,
-    /// A time; zero only where `zero`.
-    Duration {
-        zero: bool,
-    },
-    Path,
-    Choice(&'static [&'static str]),
-    /// A list of targets.
-    Targets,
-    /// Settings of single routes: a table in the file, `ROUTE=TIME` as a flag.
-    Routes,
-}
-
 /// The value of a setting that nobody set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Default {
@@ -62,25 +41,13 @@ pub(crate) enum Default {
     Unset(&'static str),
 }
 
-/// A value that was read and is within its bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
-    Text(String),
-    Port(u16),
-    Count(u64),
-    Size(u64),
-    Duration(Duration),
-    Path(PathBuf),
-    List(Vec<String>),
-    Routes(BTreeMap<String, Duration>),
-}
-
 const BOTH: &[Cmd] = &[Cmd::Serve, Cmd::Call];
 const SERVE: &[Cmd] = &[Cmd::Serve];
 
 pub(crate) const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 pub(crate) const LOG_FORMATS: &[&str] = &["human", "json"];
 pub(crate) const EXPOSE: &[&str] = &["auto", "true", "false"];
+pub(crate) const START_METHODS: &[&str] = &["fork", "spawn"];
 
 /// The table.
 pub(crate) static SETTINGS: &[Setting] = &[
@@ -119,9 +86,101 @@ pub(crate) static SETTINGS: &[Setting] = &[
         flag: Some("workers"),
         env: Some("EXUVIA_WORKERS"),
         in_file: true,
-        kind: Kind::Count,
+        kind: Kind::Count { zero: false },
         default: Default::Cores,
         help: "Worker processes",
+        commands: SERVE,
+    },
+    Setting {
+        key: "spares",
+        flag: Some("spares"),
+        env: Some("EXUVIA_SPARES"),
+        in_file: true,
+        kind: Kind::Count { zero: true },
+        default: Default::Text("0"),
+        help: "Workers beyond `workers` that are kept ready to take the place of one that ends",
+        commands: SERVE,
+    },
+    Setting {
+        key: "start-method",
+        flag: Some("start-method"),
+        env: Some("EXUVIA_START_METHOD"),
+        in_file: true,
+        kind: Kind::Choice(START_METHODS),
+        default: Default::Text("fork"),
+        help: "How workers are made: forked from a process that has the imports done, or each \
+               started afresh",
+        commands: SERVE,
+    },
+    Setting {
+        key: "preload",
+        flag: Some("preload"),
+        env: Some("EXUVIA_PRELOAD"),
+        in_file: true,
+        kind: Kind::Modules,
+        default: Default::Unset("none"),
+        help: "Modules to import before workers are forked, beside those the handlers import",
+        commands: SERVE,
+    },
+    Setting {
+        key: "warm",
+        flag: Some("warm"),
+        env: Some("EXUVIA_WARM"),
+        in_file: true,
+        kind: Kind::Functions,
+        default: Default::Unset("none"),
+        help: "Functions to call once, before workers are forked",
+        commands: SERVE,
+    },
+    Setting {
+        key: "blas-threads",
+        flag: Some("blas-threads"),
+        env: Some("EXUVIA_BLAS_THREADS"),
+        in_file: true,
+        kind: Kind::Count { zero: false },
+        default: Default::Unset("cores / workers"),
+        help: "Threads of numeric libraries (BLAS, OpenMP) in each worker",
+        commands: SERVE,
+    },
+    Setting {
+        key: "max-rss",
+        flag: Some("max-rss"),
+        env: Some("EXUVIA_MAX_RSS"),
+        in_file: true,
+        kind: Kind::Size,
+        default: Default::Unset("never"),
+        help: "Resident memory at which a worker is replaced; looked at between calls",
+        commands: SERVE,
+    },
+    Setting {
+        key: "max-calls",
+        flag: Some("max-calls"),
+        env: Some("EXUVIA_MAX_CALLS"),
+        in_file: true,
+        kind: Kind::Count { zero: false },
+        default: Default::Unset("never"),
+        help: "Calls after which a worker is replaced",
+        commands: SERVE,
+    },
+    Setting {
+        key: "lifetime",
+        flag: Some("lifetime"),
+        env: Some("EXUVIA_LIFETIME"),
+        in_file: true,
+        kind: Kind::Duration { zero: false },
+        default: Default::Unset("never"),
+        help: "Time after which a worker is replaced",
+        commands: SERVE,
+    },
+    Setting {
+        key: "recycle-jitter",
+        flag: Some("recycle-jitter"),
+        env: Some("EXUVIA_RECYCLE_JITTER"),
+        in_file: true,
+        kind: Kind::Percent,
+        default: Default::Text("10%"),
+        help: "By how much, at most, chance shortens `max-calls` and `lifetime` of each worker: not \
+               all leave at once",
         commands: SERVE,
     },
     Setting {
@@ -129,7 +188,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         flag: Some("concurrency"),
         env: Some("EXUVIA_CONCURRENCY"),
         in_file: true,
-        kind: Kind::Count,
+        kind: Kind::Count { zero: false },
         default: Default::Text("64"),
         help: "Calls of `async def` handlers that run in one worker at a time",
         commands: SERVE,
@@ -139,7 +198,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         flag: Some("queue"),
         env: Some("EXUVIA_QUEUE"),
         in_file: true,
-        kind: Kind::Count,
+        kind: Kind::Count { zero: false },
         default: Default::Text("1024"),
         help: "Calls that may wait for a worker; one more is refused with 503",
         commands: SERVE,
@@ -262,6 +321,11 @@ pub(crate) static SETTINGS: &[Setting] = &[
 pub(crate) static FOREIGN_VARIABLES: &[(&str, &str)] = &[
     ("VIRTUAL_ENV", "the virtual environment that is active"),
     ("PATH", "where `python3` and `python` are looked for last"),
+    (
+        "OMP_NUM_THREADS",
+        "threads of numeric libraries in each worker, where `blas-threads` is not set; \
+         `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS` and `BLIS_NUM_THREADS` count as well",
+    ),
     ("NO_COLOR", "set to anything: no colours"),
 ];
 
@@ -303,178 +367,9 @@ pub(crate) fn by_key(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.in_file && setting.key == key)
 }
 
-// === impl Kind ===
-
-impl Kind {
-    /// Reads a value written as text.
-    pub(crate) fn parse(self, text: &OsStr) -> Result<Value, String> {
-        if self == Self::Path {
-            if text.is_empty() {
-                return Err("the path is empty".into());
-            }
-            return Ok(Value::Path(text.into()));
-        }
-        let shown = text.to_string_lossy();
-        let text = text.to_str().ok_or_else(|| format!("`{shown}` is not text"))?;
-        match self {
-            Self::Text if text.is_empty() => Err("the value is empty".into()),
-            Self::Text => Ok(Value::Text(text.into())),
-            Self::Port => {
-                let wrong =
-                    |_| format!("`{text}` is not a port: write a whole number from 0 to 65535");
-                text.parse().map(Value::Port).map_err(wrong)
-            }
-            Self::Count => match text.parse::<u32>() {
-                Ok(number) if number > 0 => Ok(Value::Count(number.into())),
-                _ => Err(format!("`{text}` is not a count: write a whole number, at least 1")),
-            },
-            Self::Size => match units::size(text)? {
-                0 => Err("the size must be more than 0".into()),
-                bytes => Ok(Value::Size(bytes)),
-            },
-            Self::Duration { zero } => duration(text, zero).map(Value::Duration),
-            Self::Choice(words) => choice(text, words).map(Value::Text),
-            Self::Targets => Ok(Value::List(vec![text.into()])),
-            Self::Routes => {
-                let wrong = || {
-                    format!(
-                        "`{text}` is not a route's limit: write ROUTE=TIME, like weather/spread=5s"
-                    )
-                };
-                let (route, time) = text.split_once('=').ok_or_else(wrong)?;
-                let route = route_name(route)?;
-                Ok(Value::Routes([(route, duration(time, false)?)].into()))
-            }
-            Self::Path => Ok(Value::Path(text.into())),
-        }
-    }
-
-    /// The placeholder in `--help`.
-    pub(crate) fn placeholder(self) -> &'static str {
-        match self {
-            Self::Text => "ADDRESS",
-            Self::Port => "PORT",
-            Self::Count => "N",
-            Self::Size => "SIZE",
-            Self::Duration { .. } => "TIME",
-            Self::Path => "PATH",
-            Self::Choice(_) => "WORD",
-            Self::Targets => "TARGET",
-            Self::Routes => "ROUTE=TIME",
-        }
-    }
-
-    /// What a project file must hold, to follow "must be".
-    pub(crate) fn expected(self) -> String {
-        match self {
-            Self::Text | Self::Path => "a string".into(),
-            Self::Port => "a whole number from 0 to 65535".into(),
-            Self::Count => "a whole number, at least 1".into(),
-            Self::Size => "a size: a string like \"16MiB\", or a whole number of bytes".into(),
-            Self::Duration { .. } => {
-                "a duration: a string like \"30s\", or a number of seconds".into()
-            }
-            Self::Choice(words) => format!("one of {}", words.join(", ")),
-            Self::Targets => "a list of strings, like [\"weather.py\"]".into(),
-            Self::Routes => "a table with an entry for each route".into(),
-        }
-    }
-}
-
-/// A route without the slashes around it, checked to have the form `module/function`.
-pub(crate) fn route_name(text: &str) -> Result<String, String> {
-    let name = text.trim_matches('/');
-    match name.rsplit_once('/') {
-        Some((module, function)) if !module.is_empty() && !function.is_empty() => Ok(name.into()),
-        _ => Err(format!("`{text}` is not a route: write module/function, like weather/spread")),
-    }
-}
-
-pub(crate) fn duration(text: &str, zero: bool) -> Result<Duration, String> {
-    let duration = units::duration(text)?;
-    // Longer than any machine lives: such a deadline could not be written down.
-    let too_long = duration > Duration::from_secs(100 * 365 * 24 * 3600);
-    match duration {
-        Duration::ZERO if !zero => Err("the time must be more than 0".into()),
-        _ if too_long => Err(format!("`{text}` is too long")),
-        duration => Ok(duration),
-    }
-}
-
-fn choice(text: &str, words: &[&'static str]) -> Result<String, String> {
-    if words.contains(&text) {
-        return Ok(text.into());
-    }
-    let hint = exuvia_core::suggest::did_you_mean(text, words.iter().copied());
-    Err(format!("`{text}` is not one of {}.{hint}", words.join(", ")))
-}
-
-// === impl Value ===
-
-impl Value {
-    /// The value as a project file would hold it.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        match self {
-            Self::Port(number) => (*number).into(),
-            Self::Count(number) => (*number).into(),
-            Self::List(items) => items.clone().into(),
-            Self::Routes(routes) => routes
-                .iter()
-                .map(|(route, time)| {
-                    (route.clone(), serde_json::json!({ "timeout": duration_text(*time) }))
-                })
-                .collect::<serde_json::Map<_, _>>()
-                .into(),
-            other => other.to_string().into(),
-        }
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Port(number) => write!(f, "{number}"),
-            Self::Count(number) => write!(f, "{number}"),
-            Self::Size(bytes) => f.write_str(&size_text(*bytes)),
-            Self::Duration(time) => f.write_str(&duration_text(*time)),
-            Self::Path(path) => write!(f, "{}", path.display()),
-            Self::List(items) => f.write_str(&items.join(" ")),
-            Self::Routes(routes) => {
-                let items =
-                    routes.iter().map(|(route, time)| format!("{route}={}", duration_text(*time)));
-                f.write_str(&items.collect::<Vec<_>>().join(" "))
-            }
-        }
-    }
-}
-
-/// A size in the largest unit that keeps it whole.
-fn size_text(bytes: u64) -> String {
-    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes.trailing_zeros() >= shift {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    format!("{bytes}B")
-}
-
-/// A time as people write it.
-pub(crate) fn duration_text(time: Duration) -> String {
-    match time.as_micros() {
-        micros if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
-        micros if micros % 1_000 == 0 => format!("{}ms", micros / 1_000),
-        micros => format!("{micros}us"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parse(kind: Kind, text: &str) -> Result<String, String> {
-        kind.parse(OsStr::new(text)).map(|value| value.to_string())
-    }
 
     #[test]
     fn the_table_is_consistent() {
@@ -495,55 +390,6 @@ mod tests {
                 setting.default_value(*command).unwrap_or_else(|error| panic!("{key}: {error}"));
             }
             assert_eq!(SETTINGS.iter().filter(|other| other.key == key).count(), 1, "{key}");
-        }
-    }
-
-    #[test]
-    fn values_are_read_and_shown_again() {
-        for (kind, text, shown) in [
-            (Kind::Port, "0", "0"),
-            (Kind::Count, "7", "7"),
-            (Kind::Size, "2048", "2KiB"),
-            (Kind::Size, "1GiB", "1GiB"),
-            (Kind::Size, "1000", "1000B"),
-            (Kind::Duration { zero: false }, "1.5", "1500ms"),
-            (Kind::Duration { zero: true }, "0s", "0s"),
-            (Kind::Duration { zero: false }, "2m", "120s"),
-            (Kind::Choice(LOG_FORMATS), "json", "json"),
-            (Kind::Routes, "/weather/spread=5s", "weather/spread=5s"),
-            (Kind::Routes, "pkg/mod/f=5s", "pkg/mod/f=5s"),
-        ] {
-            assert_eq!(parse(kind, text).as_deref(), Ok(shown), "{text}");
-        }
-    }
-
-    #[test]
-    fn wrong_values_say_what_is_right() {
-        for (kind, text, expected) in [
-            (Kind::Port, "65536", "`65536` is not a port: write a whole number from 0 to 65535"),
-            (Kind::Count, "0", "`0` is not a count: write a whole number, at least 1"),
-            (Kind::Count, "-1", "`-1` is not a count: write a whole number, at least 1"),
-            (Kind::Size, "0", "the size must be more than 0"),
-            (Kind::Duration { zero: false }, "0s", "the time must be more than 0"),
-            (Kind::Duration { zero: true }, "9999999h", "`9999999h` is too long"),
-            (
-                Kind::Choice(LOG_FORMATS),
-                "jsn",
-                "`jsn` is not one of human, json. Did you mean `json`?",
-            ),
-            (
-                Kind::Routes,
-                "weather=5s",
-                "`weather` is not a route: write module/function, like weather/spread",
-            ),
-            (
-                Kind::Routes,
-                "weather/spread",
-                "`weather/spread` is not a route's limit: write ROUTE=TIME, like weather/spread=5s",
-            ),
-            (Kind::Path, "", "the path is empty"),
-        ] {
-            assert_eq!(parse(kind, text), Err(expected.into()));
         }
     }
 }

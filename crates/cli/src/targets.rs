@@ -99,7 +99,7 @@ pub(crate) fn plan(
                 .into(),
         }));
     }
-    one_name_each(&specs, cwd)?;
+    one_name_each(&specs, cwd, "their routes would be the same")?;
     let folders = folders(&specs, &working_dir);
     Ok(Plan { specs, folders, working_dir })
 }
@@ -116,6 +116,22 @@ pub(crate) fn single(text: &str, cwd: &Path) -> Result<Plan, Stop> {
     expand(text, cwd, cwd, &mut specs)?;
     let folders = folders(&specs, cwd);
     Ok(Plan { specs, folders, working_dir: cwd.to_path_buf() })
+}
+
+/// The functions called `names`, whose paths start at `base`, to load beside the plan's targets.
+pub(crate) fn functions(
+    names: &[String],
+    base: &Path,
+    cwd: &Path,
+    plan: &Plan,
+) -> Result<Vec<TargetSpec>, Stop> {
+    let mut specs = Vec::new();
+    for name in names {
+        expand(name, base, cwd, &mut specs)?;
+    }
+    let all: Vec<TargetSpec> = plan.specs.iter().chain(&specs).cloned().collect();
+    one_name_each(&all, cwd, "they would be the same module")?;
+    Ok(specs)
 }
 
 /// Reads one target, whose path starts at `base`.
@@ -192,7 +208,7 @@ fn is_package(text: &str, folder: &Path) -> bool {
 }
 
 /// Routes begin with a module's name, so two files of one name would hide each other.
-fn one_name_each(specs: &[TargetSpec], cwd: &Path) -> Result<(), Stop> {
+fn one_name_each(specs: &[TargetSpec], cwd: &Path, else_what: &str) -> Result<(), Stop> {
     let files = || {
         specs.iter().filter_map(|spec| match &spec.source {
             Source::Path(path) => Some(path.as_path()),
@@ -203,7 +219,7 @@ fn one_name_each(specs: &[TargetSpec], cwd: &Path) -> Result<(), Stop> {
         let same = |second: &&Path| *second != first && second.file_stem() == first.file_stem();
         if let Some(second) = files().skip(index + 1).find(same) {
             return Err(Stop::usage(format!(
-                "{} and {} have the same name, so their routes would be the same: rename one",
+                "{} and {} have the same name, so {else_what}: rename one",
                 shown(first, cwd),
                 shown(second, cwd)
             )));
@@ -283,7 +299,7 @@ mod tests {
             typed.project = project;
             let project = typed.project.as_ref().or(found.as_ref());
             let listed = project.and_then(|project| match project.values.get("targets") {
-                Some((crate::settings::Value::List(items), _)) => Some(items.clone()),
+                Some((crate::value::Value::List(items), _)) => Some(items.clone()),
                 _ => None,
             });
             plan(&typed, &listed.unwrap_or_default(), project, cwd)
@@ -359,6 +375,36 @@ mod tests {
         fs::write(folder.path().join("exuvia.toml"), "targets = [\"a.py\"]").expect("a file");
         assert_eq!(serve(&folder, &[]), ok(&["a.py"]));
         assert_eq!(serve(&folder, &["b.py"]), ok(&["b.py"]), "what is typed goes first");
+    }
+
+    #[test]
+    fn functions_are_found_like_targets_and_share_no_name_with_them() {
+        let folder = bench(&["p/models.py", "a.py", "q/a.py"]);
+        let cwd = folder.path();
+        let plan = single("a.py", cwd).expect("a plan");
+        let functions = |names: &[&str], base: &Path| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let at = format!("{}/", cwd.display());
+            let found = super::functions(&names, base, cwd, &plan);
+            let shown = |spec: &TargetSpec| spec.to_string().replace(&at, "");
+            found
+                .map(|specs| specs.iter().map(shown).collect::<Vec<_>>())
+                .map_err(|stop| format!("{}: {}", stop.exit.code(), stop.message.replace(&at, "")))
+        };
+        let names = ["models.py:load", "pkg.mod:warm", "./models.py:load"];
+        let expected = ok(&["p/models.py:load", "pkg.mod:warm"]);
+        assert_eq!(functions(&names, &cwd.join("p")), expected);
+        assert_eq!(functions(&["a.py:f"], cwd), ok(&["a.py:f"]), "the file of a target");
+        assert_eq!(
+            functions(&["p/model.py:load"], cwd),
+            Err("3: there is no p/model.py. Did you mean `models.py`?".into())
+        );
+        assert_eq!(
+            functions(&["q/a.py:f"], cwd),
+            Err("2: a.py and q/a.py have the same name, so they would be the same module: \
+                 rename one"
+                .into())
+        );
     }
 
     #[test]

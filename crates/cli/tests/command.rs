@@ -106,6 +106,17 @@ fn wrong_settings_name_where_they_stand() {
         2,
         "error: p/exuvia.toml:2:1: there is no setting `prot`. Did you mean `port`?",
     );
+    bench.fails(
+        &["serve", "weather.py", "--preload", "json", "--preload", "scikit-learn"],
+        2,
+        "error: --preload: `scikit-learn` is not the name of a module: write it as `import` does, \
+         like numpy.linalg. Did you mean `sklearn`?",
+    );
+    bench.fails(
+        &["serve", "weather.py", "--start-method", "spwan"],
+        2,
+        "error: --start-method: `spwan` is not one of fork, spawn. Did you mean `spawn`?",
+    );
     let output = bench.command(&["call", "weather.py:f"]).env("EXUVIA_TIMEOUT", "soon").output();
     assert_eq!(
         bench.finish(output.expect("the command")),
@@ -163,6 +174,44 @@ fn wrong_targets_are_said_before_anything_starts() {
 }
 
 #[test]
+fn functions_to_warm_are_looked_for_where_targets_are() {
+    let bench = Bench::new(&[
+        ("weather.py", ""),
+        ("q/weather.py", ""),
+        ("p/exuvia.toml", "targets = [\"a.py\"]\nwarm = [\"model.py:load\"]\n"),
+        ("p/a.py", ""),
+        ("p/models.py", ""),
+    ]);
+    bench.fails(
+        &["serve", "p"],
+        3,
+        "error: p/exuvia.toml:2: there is no p/model.py. Did you mean `models.py`?",
+    );
+    bench.fails(
+        &["serve", "weather.py", "--warm", "wether.py:warm"],
+        3,
+        "error: --warm: there is no wether.py. Did you mean `weather.py`?",
+    );
+    bench.fails(
+        &["serve", "weather.py", "--warm", "weather.py"],
+        2,
+        "error: --warm: `weather.py` names no function: write it like weather.py:warm",
+    );
+    bench.fails(
+        &["serve", "weather.py", "--warm", "q/weather.py:warm"],
+        2,
+        "error: --warm: weather.py and q/weather.py have the same name, so they would be the same \
+         module: rename one",
+    );
+    // The same slip with `--list`, which warms nothing.
+    bench.fails(
+        &["serve", "weather.py", "--list", "--warm", "wether.py:warm"],
+        3,
+        "error: --warm: there is no wether.py. Did you mean `weather.py`?",
+    );
+}
+
+#[test]
 fn a_taken_port_is_said_before_python_starts() {
     let bench = Bench::new(&[("weather.py", "")]);
     // Any use of this environment would be seen.
@@ -212,10 +261,11 @@ fn a_failure_as_json_is_on_stdout() {
 fn config_says_where_each_value_comes_from() {
     let bench = Bench::new(&[(
         "pyproject.toml",
-        "[tool.exuvia]\nport = 9000\ntimeout = \"5s\"\n[tool.exuvia.routes.\"a/b\"]\ntimeout = 1\n",
+        "[tool.exuvia]\nport = 9000\ntimeout = \"5s\"\npreload = [\"numpy\"]\nmax-rss = \"300MiB\"\n[tool.exuvia.routes.\"a/b\"]\ntimeout = 1\n",
     )]);
     let output = bench
-        .command(&["config", "--json", "--workers", "3"])
+        .command(&["config", "--json", "--workers", "3", "--warm", "a.py:f,b:g", "--warm", "c:h"])
+        .env("EXUVIA_RECYCLE_JITTER", "25%")
         .env("EXUVIA_TIMEOUT", "7s")
         .env("EXUVIA_QEUE", "7")
         .output();
@@ -231,7 +281,14 @@ fn config_says_where_each_value_comes_from() {
         ("timeout", "7s".into(), "EXUVIA_TIMEOUT"),
         ("port", 9000.into(), "pyproject.toml:2"),
         ("host", "127.0.0.1".into(), "default"),
-        ("routes", serde_json::json!({"a/b": {"timeout": "1s"}}), "pyproject.toml:4"),
+        ("routes", serde_json::json!({"a/b": {"timeout": "1s"}}), "pyproject.toml:6"),
+        ("preload", serde_json::json!(["numpy"]), "pyproject.toml:4"),
+        ("warm", serde_json::json!(["a.py:f", "b:g", "c:h"]), "--warm"),
+        ("max-rss", "300MiB".into(), "pyproject.toml:5"),
+        ("recycle-jitter", "25%".into(), "EXUVIA_RECYCLE_JITTER"),
+        ("spares", 0.into(), "default"),
+        ("start-method", "fork".into(), "default"),
+        ("lifetime", serde_json::Value::Null, "default"),
         ("python", serde_json::Value::Null, "default"),
     ] {
         let expected = serde_json::json!({ "value": value, "origin": origin });
