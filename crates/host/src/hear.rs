@@ -7,7 +7,6 @@ use exuvia_protocol::{Event, ProtocolError, Ready};
 
 use crate::{
     config::StartError,
-    keeper::Limits,
     link::{Link, Stop},
     state::{Because, Cancel, Handler, Phase, Started, State},
 };
@@ -98,7 +97,7 @@ impl Link {
             if matches!(worker.phase, Phase::Starting) && !self.leaving {
                 worker.phase = Phase::Ready;
             }
-            worker.limits = Limits::new(&self.shared.config.recycle);
+            self.shared.set_limits(worker, self.id);
             worker.numbers = numbers;
             tracing::debug!(worker = self.id, pid = worker.pid, took_ms, "worker ready");
         }

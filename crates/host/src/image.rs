@@ -73,6 +73,13 @@ impl Shared {
         });
     }
 
+    /// Workers are started afresh until an image comes to be. They show whether it was for the
+    /// image, and get on if it was.
+    pub(crate) fn without_image(&self, why: &str) {
+        self.say_later(&format!("the image could not be made: {why}"));
+        self.publish(Source::Spawn, |status| status.why_spawn = Some(why.to_owned()));
+    }
+
     /// Workers of this pool are started afresh for good.
     pub(crate) fn spawn_instead(&self, why: String) {
         self.say_later(&format!("workers are started afresh from now on: {why}"));

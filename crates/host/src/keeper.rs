@@ -5,7 +5,7 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -32,8 +32,9 @@ pub(crate) enum Retire {
 }
 
 /// A worker's own limits, after jitter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
+    pub(crate) max_rss: Option<u64>,
     pub(crate) max_calls: Option<u64>,
     pub(crate) leaves_at: Option<Instant>,
 }
@@ -158,7 +159,7 @@ impl Shared {
             self.retire(state, id, Retire::Calls);
             return self.assign(state);
         }
-        if self.config.recycle.max_rss.is_none() || worker.rss_at.elapsed() < RSS_PAUSE {
+        if worker.limits.max_rss.is_none() || worker.rss_at.elapsed() < RSS_PAUSE {
             return;
         }
         worker.rss_at = Instant::now();
@@ -169,11 +170,33 @@ impl Shared {
 
     /// Looks whether a worker has grown too large.
     pub(crate) fn check_rss(&self, state: &mut State, id: u64, rss: u64) {
-        if self.config.recycle.max_rss.is_some_and(|most| rss > most)
-            && state.workers.get(&id).is_some_and(|worker| worker.is_fresh() && worker.is_ready())
+        let Some(worker) = state.workers.get(&id) else { return };
+        if worker.is_ready()
+            && worker.is_fresh()
+            && worker.limits.max_rss.is_some_and(|most| rss > most)
         {
             self.retire(state, id, Retire::Rss(rss));
             self.assign(state);
+        }
+    }
+
+    /// Gives a worker that got ready its own limits.
+    pub(crate) fn set_limits(&self, worker: &mut Worker, id: u64) {
+        worker.limits = Limits::new(&self.config.recycle);
+        let rss = worker.rss_meter.read().unwrap_or_default();
+        if let Some(most) = worker.limits.max_rss.filter(|most| rss > *most) {
+            // To replace it would not help: the next one would have as much.
+            worker.limits.max_rss = None;
+            if self.told_max_rss.swap(true, Relaxed) {
+                return;
+            }
+            tracing::error!(
+                worker = id,
+                "max-rss ({} MiB) is less than a worker has before its first call ({} MiB): it is \
+                 not heeded",
+                most >> 20,
+                rss >> 20
+            );
         }
     }
 
@@ -289,6 +312,7 @@ impl Limits {
             Duration::from_millis(less(millis))
         });
         Self {
+            max_rss: recycle.max_rss,
             max_calls: recycle.max_calls.map(|most| less(most).max(1)),
             leaves_at: lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime)),
         }

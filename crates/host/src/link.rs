@@ -142,7 +142,7 @@ impl Link {
             stalled: false,
             active: false,
             retire: None,
-            limits: OwnLimits { max_calls: None, leaves_at: None },
+            limits: OwnLimits::default(),
             calls: 0,
             began,
             start: launched.start,

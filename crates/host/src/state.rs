@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) image: watch::Sender<Image>,
     /// Wakes the keeper: there are too few workers, or too many.
     pub(crate) keeper: Notify,
+    /// That `max-rss` is too small is said once.
+    pub(crate) told_max_rss: AtomicBool,
     /// True once the pool is stopped; wakes who waits to start another worker.
     pub(crate) halted: watch::Sender<bool>,
     state: Mutex<State>,
@@ -209,6 +211,7 @@ impl Shared {
             started: watch::Sender::new(Started::Waiting),
             image: watch::Sender::new(Image::new(&config)),
             keeper: Notify::new(),
+            told_max_rss: AtomicBool::new(false),
             halted: watch::Sender::new(false),
             state: Mutex::new(state),
             config,

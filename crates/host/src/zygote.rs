@@ -39,6 +39,8 @@ const FORK_TIME: Duration = Duration::from_secs(10);
 const END_TIME: Duration = Duration::from_millis(500);
 /// Items that may be left out one after the other before workers are started afresh instead.
 const MOST_LEFT_OUT: usize = 16;
+/// Zygotes that may die one after the other without a fork before workers are started afresh.
+const PATIENCE: usize = 3;
 /// Waits before another attempt at an image that did not come to be.
 const BACKOFF: [u64; 6] = [0, 100, 500, 2_000, 10_000, 30_000];
 
@@ -62,6 +64,7 @@ struct Zygote {
     output: [(JoinHandle<()>, Arc<Mutex<Lines>>); 2],
     began: Instant,
     imports: Vec<(String, Duration)>,
+    has_forked: bool,
 }
 
 /// How the making of an image ended.
@@ -102,15 +105,17 @@ async fn keep_made(shared: &Shared) {
     loop {
         match Zygote::make(shared).await {
             Made::Ready(ready) => {
-                failures = 0;
-                let (zygote, report) = *ready;
+                let (mut zygote, report) = *ready;
                 let over = zygote.serve(shared, report).await;
                 nursery::reap_strays();
+                // One that never forked counts as one that did not come to be.
+                failures = if zygote.has_forked { 0 } else { failures + 1 };
                 match over {
-                    Over::Lost(words) => {
+                    Over::Lost(words) if failures < PATIENCE => {
                         tracing::warn!("{words}; making another image");
-                        shared.publish(Source::Warming, |_| {});
+                        continue;
                     }
+                    Over::Lost(words) => shared.without_image(&words),
                     Over::CannotFork(why) => return shared.spawn_instead(why),
                 }
             }
@@ -130,18 +135,14 @@ async fn keep_made(shared: &Shared) {
                 continue;
             }
             Made::Refused(failure) => {
-                tracing::error!(%failure, "the image cannot be made");
                 let message = failure.to_string();
                 shared.start_failed(StartError::Load(failure));
                 failures += 1;
-                shared.publish(Source::Spawn, |status| status.why_spawn = Some(message));
+                shared.without_image(&message);
             }
             Made::Lost(error) => {
                 failures += 1;
-                let message = error.to_string();
-                // Workers started afresh show whether it was for the image, and get on if it was.
-                shared.publish(Source::Spawn, |status| status.why_spawn = Some(message.clone()));
-                shared.say_later(&format!("the image could not be made: {message}"));
+                shared.without_image(&error.to_string());
             }
         }
         sleep(Duration::from_millis(BACKOFF[failures.min(BACKOFF.len() - 1)])).await;
@@ -216,6 +217,7 @@ impl Zygote {
             output: [read(started.stdout, Stream::Stdout), read(started.stderr, Stream::Stderr)],
             began: Instant::now(),
             imports: Vec::new(),
+            has_forked: false,
         })
     }
 
@@ -240,7 +242,7 @@ impl Zygote {
     }
 
     /// Forks on request until the zygote ends.
-    async fn serve(mut self, shared: &Shared, report: Report) -> Over {
+    async fn serve(&mut self, shared: &Shared, report: Report) -> Over {
         let (sender, mut requests) = mpsc::channel(64);
         let took = self.began.elapsed();
         let imports = std::mem::take(&mut self.imports);
@@ -270,7 +272,10 @@ impl Zygote {
                 break Over::Lost(self.end().await);
             };
             match self.fork(&descriptors).await {
-                Ok(process) => drop(reply.send(Ok(process))),
+                Ok(process) => {
+                    self.has_forked = true;
+                    drop(reply.send(Ok(process)));
+                }
                 Err(Refusal::Cannot(why)) => break Over::CannotFork(why),
                 Err(Refusal::Lost(error)) => {
                     let words = format!("{} ({error})", self.end().await);

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "it is a program")]
 
 mod verbs;
+mod zygote;
 
 use std::{
     fs::{File, OpenOptions},
@@ -55,7 +56,9 @@ enum OnCancel {
 
 fn main() {
     let Some(dir) = std::env::args().nth(1).map(PathBuf::from) else { return };
-    if let Err(error) = Fake::open(dir).and_then(Fake::live) {
+    let is_zygote = std::env::args().nth(2).as_deref() == Some("zygote_main");
+    let lived = if is_zygote { zygote::be(&dir) } else { Fake::open(dir).and_then(Fake::live) };
+    if let Err(error) = lived {
         eprintln!("fake worker: {error}");
         std::process::exit(1);
     }

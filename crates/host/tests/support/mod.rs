@@ -18,6 +18,7 @@ use exuvia_observe::Metrics;
 pub struct Fakes {
     dir: tempfile::TempDir,
     pub lines: Arc<Mutex<Vec<OutputLine>>>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// The pool's "python": gives the worker its socket as standard input.
@@ -26,7 +27,7 @@ fn wrapper() -> &'static Path {
     let made = WRAPPER.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("python");
-        let script = "#!/bin/sh\nread -r exe < \"$4/exe\"\nexec \"$exe\" \"$4\" <&3\n";
+        let script = "#!/bin/sh\nread -r exe < \"$4/exe\"\nexec \"$exe\" \"$4\" \"$5\" <&3\n";
         fs::write(&path, script).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
         (dir, path)
@@ -49,7 +50,12 @@ impl Fakes {
         let plan = if plan.is_empty() { "good" } else { plan };
         fs::write(dir.path().join("plan"), plan).expect("plan");
         fs::write(dir.path().join("exe"), format!("{}\n", fake_worker().display())).expect("exe");
-        Self { dir, lines: Arc::default() }
+        Self { dir, lines: Arc::default(), metrics: Metrics::new() }
+    }
+
+    /// Zygotes that do as the lines of `plan` say.
+    pub fn plan_zygotes(&self, plan: &str) {
+        fs::write(self.dir.path().join("zygotes"), plan).expect("plan");
     }
 
     pub fn config(&self) -> PoolConfig {
@@ -72,7 +78,7 @@ impl Fakes {
             max_output: 1 << 20,
             start_timeout: Duration::from_secs(10),
             output: Arc::new(move |line| lines.lock().expect("lines").push(line)),
-            metrics: Metrics::new(),
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -95,11 +101,7 @@ impl Fakes {
 
     /// The process ids of all workers there were.
     pub fn pids(&self) -> Vec<u32> {
-        let pid = |number: usize| {
-            let text = fs::read_to_string(self.dir.path().join(format!("worker-{number}"))).ok()?;
-            text.parse().ok()
-        };
-        (0..).map_while(pid).collect()
+        self.numbered("worker")
     }
 
     /// Stops the pool and sees that nothing of it is left.
@@ -115,9 +117,22 @@ impl Fakes {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 
+    /// The process ids of all zygotes there were.
+    pub fn zygotes(&self) -> Vec<u32> {
+        self.numbered("zygote")
+    }
+
+    fn numbered(&self, kind: &str) -> Vec<u32> {
+        let pid = |number: usize| {
+            let text = fs::read_to_string(self.dir.path().join(format!("{kind}-{number}"))).ok()?;
+            text.parse().ok()
+        };
+        (0..).map_while(pid).collect()
+    }
+
     pub fn gone(&self) {
-        for pid in self.pids() {
-            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "worker {pid} is still there");
+        for pid in self.pids().into_iter().chain(self.zygotes()) {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
         }
     }
 }
