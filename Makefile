@@ -27,7 +27,7 @@ lint: ## check formatting, lints, types and licences
 fmt: ## format the Rust and the Python sources
 	@scripts/venv .venv requirements/test.txt
 	@cargo fmt --all
-	@.venv/bin/ruff format --quiet python/exuvia tests examples bench crates/runtime/src/worker.py
+	@.venv/bin/ruff format --quiet python/exuvia tests examples bench crates/runtime/src
 
 clean: ## remove everything built and installed here
 	@scripts/clean

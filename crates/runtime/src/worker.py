@@ -15,7 +15,6 @@ import io
 import os
 import signal
 import sys
-import time
 import types
 
 MARK = "\x1e"
@@ -431,22 +430,22 @@ def cause_of(error):
     return "" if cause is None else describe(cause, cause.__traceback__)[2]
 
 
-def be_zygote(image, zygote, stacks_signal):
-    """Fills the image, then forks on request: what returns from `serve` is a worker."""
-    began = time.monotonic_ns()
-    prepare(stacks_signal)
-    request = types.SimpleNamespace(**zygote.request(sys.version.split()[0]))
+def leave():
+    """Ends a fork as the interpreter would, but without taking its modules apart.
+
+    That takes a tenth of a second with pandas, and copies every page the fork shares.
+    """
+    import atexit
+    import threading
+
+    status = 0
     try:
-        modules, notes = image.warm(sys.modules[__name__], request, zygote.imported)
-    except image.ThreadsError as error:
-        zygote.threads(error.item, error.threads)
-        return
-    except LoadError as error:
-        zygote.failed(str(error), cause_of(error))
-        return
-    zygote.ready((time.monotonic_ns() - began) // 1000, modules, notes)
-    if zygote.serve():
-        global forked
-        forked = True
-        image.after_fork()
-        work(zygote.engine())
+        threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(status)

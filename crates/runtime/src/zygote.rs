@@ -44,11 +44,14 @@ const NOT_A_WORKER: i32 = 120;
 #[pyfunction]
 pub fn zygote_main(py: Python<'_>) -> PyResult<()> {
     let worker = worker_module(py)?;
+    let source = c_str!(include_str!("scan.py"));
+    // `zygote.py` finds it under this name.
+    PyModule::from_code(py, source, c"<exuvia scan>", c"_exuvia_scan")?;
     let source = c_str!(include_str!("zygote.py"));
     let python = PyModule::from_code(py, source, c"<exuvia zygote>", c"_exuvia_zygote")?;
     let zygote = Bound::new(py, Zygote::open(&worker))?;
     let _ = rustix::thread::set_name(ZYGOTE_NAME);
-    worker.getattr("be_zygote")?.call1((python, zygote, STACKS_SIGNAL))?;
+    python.getattr("main")?.call1((worker, zygote, STACKS_SIGNAL))?;
     Ok(())
 }
 
