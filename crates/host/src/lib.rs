@@ -40,6 +40,6 @@ pub use pool::Pool;
 /// are left to their pools. Does nothing in any other process.
 pub fn reap_orphans() {
     if std::process::id() == 1 {
-        exuvia_sys::reap_strays(1);
+        exuvia_sys::reap_strays(1, None);
     }
 }

@@ -11,10 +11,14 @@ use std::{
         mpsc::{Sender, channel},
     },
     thread,
+    time::Duration,
 };
 
 use exuvia_sys::{Process, Spawn};
 use tokio::sync::oneshot;
+
+/// No fork is under way for so long: a child of which nobody knows by then is nobody's.
+const STRAY: Duration = Duration::from_secs(30);
 
 enum Request {
     Spawn(Box<Spawn>, oneshot::Sender<io::Result<Process>>),
@@ -57,7 +61,7 @@ fn obey(request: Request) {
         Request::Spawn(request, reply) => drop(reply.send(exuvia_sys::spawn(*request))),
         Request::ReapStrays => {
             let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-            let reaped = exuvia_sys::reap_strays(thread);
+            let reaped = exuvia_sys::reap_strays(thread, Some(STRAY));
             if reaped > 0 {
                 tracing::debug!(reaped, "buried forks that nobody had heard of");
             }

@@ -6,7 +6,7 @@ use exuvia_observe::WorkerMetrics;
 use exuvia_sys::Memory;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::state::Shared;
+use crate::{nursery, state::Shared};
 
 /// How often resident memory and ages are read, which costs microseconds.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -39,6 +39,7 @@ pub(crate) async fn sample(shared: Arc<Shared>) {
         shared.follow_zygote(&mut zygote);
         shared.glance();
         if turn == 0 {
+            nursery::reap_strays();
             shared.look_closely(zygote.as_ref()).await;
         }
         if timeout(GLANCE, halted.wait_for(|halted| *halted)).await.is_ok() {

@@ -107,7 +107,7 @@ async fn keep_made(shared: &Shared) {
             Made::Ready(ready) => {
                 let (mut zygote, report) = *ready;
                 let over = zygote.serve(shared, report).await;
-                nursery::reap_strays();
+                tokio::spawn(bury_strays());
                 // One that never forked counts as one that did not come to be.
                 failures = if zygote.has_forked { 0 } else { failures + 1 };
                 match over {
@@ -146,6 +146,15 @@ async fn keep_made(shared: &Shared) {
             }
         }
         sleep(Duration::from_millis(BACKOFF[failures.min(BACKOFF.len() - 1)])).await;
+    }
+}
+
+/// Looks several times for a fork that the lost zygote did not tell of: it ends by itself, in a
+/// moment.
+async fn bury_strays() {
+    for wait in [20, 200, 2_000] {
+        sleep(Duration::from_millis(wait)).await;
+        nursery::reap_strays();
     }
 }
 

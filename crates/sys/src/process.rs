@@ -12,6 +12,7 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -156,13 +157,14 @@ fn known() -> MutexGuard<'static, BTreeSet<u32>> {
 }
 
 /// Buries the dead children of one thread of this process that nobody looks after; says how many.
-/// Children that live, and those that a [`Process`] stands for, are left alone.
+/// Those that a [`Process`] stands for are left alone. Others that have lived for `patience` are
+/// killed; `None`: they may live.
 ///
 /// For the thread that starts our own processes: a zygote may die after it forked and before it
 /// said so. For the main thread of the first process of a namespace: orphans come to it.
 ///
 /// Does nothing on a kernel that does not list children (`CONFIG_PROC_CHILDREN`).
-pub fn reap_strays(thread: u32) -> usize {
+pub fn reap_strays(thread: u32, patience: Option<Duration>) -> usize {
     let list = std::fs::read_to_string(format!("/proc/self/task/{thread}/children"));
     let list = list.unwrap_or_default();
     let mut reaped = 0;
@@ -171,12 +173,29 @@ pub fn reap_strays(thread: u32) -> usize {
         if known.contains(&pid) {
             continue;
         }
-        let Some(pid) = Pid::from_raw(pid as i32) else { continue };
-        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { continue };
+        let Some(child) = Pid::from_raw(pid as i32) else { continue };
+        let Ok(pidfd) = pidfd_open(child, PidfdFlags::NONBLOCK) else { continue };
         let bury = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        reaped += usize::from(matches!(waitid(WaitId::PidFd(pidfd.as_fd()), bury), Ok(Some(_))));
+        match waitid(WaitId::PidFd(pidfd.as_fd()), bury) {
+            Ok(Some(_)) => reaped += 1,
+            Ok(None) if patience.is_some_and(|most| age(pid).is_some_and(|age| age > most)) => {
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            }
+            _ => {}
+        }
     }
     reaped
+}
+
+/// How long a process has lived.
+fn age(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything; the 20th word after it is the start.
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let began = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now = now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9;
+    Duration::try_from_secs_f64(now - began).ok()
 }
 
 // === impl Process ===
@@ -321,7 +340,7 @@ pub fn signal_name(number: i32) -> String {
 mod tests {
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
-    use std::{io::Read, time::Duration};
+    use std::io::Read;
 
     fn shell(script: &str, descriptors: Vec<OwnedFd>) -> (Process, std::fs::File) {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
@@ -397,6 +416,33 @@ mod tests {
         // Were it open in the child, this would last as long as the child.
         std::fs::File::from(read).read_to_end(&mut nothing).expect("read");
         assert!(matches!(process.try_wait(), Ok(None)));
+    }
+
+    /// processes.md 6.3: as the host buries a fork that nobody told it of.
+    #[test]
+    fn strays_are_buried_or_killed_in_the_end_and_others_left_alone() {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        let stray = || {
+            let (process, output) = shell("sleep 60", vec![]);
+            let (pid, pidfd) = (process.id(), process.pidfd.try_clone().expect("dup"));
+            std::mem::forget(process);
+            known().remove(&pid);
+            (pid, pidfd, output)
+        };
+        let (mine, _output) = shell("sleep 60", vec![]);
+        let (pid, pidfd, _stray_output) = stray();
+        assert_eq!(reap_strays(thread, Some(Duration::from_secs(600))), 0, "both live");
+        pidfd_send_signal(&pidfd, Signal::KILL).expect("killed");
+        let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&DEATH));
+        assert_eq!(reap_strays(thread, None), 1);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        let (pid, pidfd, _stray_output) = stray();
+        std::thread::sleep(Duration::from_millis(50));
+        reap_strays(thread, Some(Duration::from_millis(10)));
+        let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&DEATH));
+        assert_eq!(reap_strays(thread, None), 1);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        assert!(matches!(mine.try_wait(), Ok(None)), "one that is looked after lives");
     }
 
     #[test]
