@@ -1,7 +1,4 @@
-"""`import exuvia`: functions in worker processes, as a Python program sees them.
-
-What concerns the life of a program (its end, Ctrl-C, fork, its memory) runs in one of its own.
-"""
+"""`import exuvia`: single functions in worker processes, as a Python program sees them."""
 
 import gc
 import importlib
@@ -11,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,64 +21,24 @@ import pandas as pd
 import pytest
 from conftest import Completed
 from processes import alive, descendants, in_session, serving, wait_until
+from programs import HANDLERS, Run, Start, lines, programs, to_the_end
 
-HANDLERS = Path(__file__).parent / "handlers"
 KINDS = HANDLERS / "kinds.py"
 OWN = HANDLERS / "own.py"
 UNRULY = HANDLERS / "unruly.py"
 
-Start = Callable[..., subprocess.Popen[str]]
-Run = Callable[..., Completed]
-
 
 @pytest.fixture
 def start(project_python: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start a program in a session of its own, of which nothing may be left."""
-    started: list[subprocess.Popen[str]] = []
-
-    def go(text: str) -> subprocess.Popen[str]:
-        path = tmp_path / "program.py"
-        head = f"import exuvia, os, sys, time\nH = {str(HANDLERS)!r}\n"
-        path.write_text(head + textwrap.dedent(text))
-        process = subprocess.Popen(
-            [project_python, path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield go
-    for process in started:
-        process.kill()
-        process.communicate()
-        left = in_session(process.pid)
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert left == [], "processes that outlived the program"
+    """Start programs; nothing of them may outlive the test."""
+    with programs(project_python, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
 def run(start: Start) -> Run:
-    """Run a program to its end, after which no process of it is left."""
-
-    def go(text: str, timeout: float = 60) -> Completed:
-        process = start(text)
-        out, said = process.communicate(timeout=timeout)
-        wait_until("its workers to end", lambda: not in_session(process.pid), 2)
-        return subprocess.CompletedProcess([], process.returncode, out, said)
-
-    return go
-
-
-def lines(done: Completed) -> list[str]:
-    """What a program printed that went well."""
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout.splitlines()
+    """Run a program to its end."""
+    return to_the_end(start)
 
 
 def workers() -> set[int]:
@@ -445,7 +401,8 @@ def test_ctrl_c_during_a_call(start: Start) -> None:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
         # The worker is still good; the task was cancelled.
-        print(target(0.01), time.monotonic() - began < 10)
+        # In one piece: what the handler prints may come between two.
+        sys.stdout.write(f"{target(0.01)} {time.monotonic() - began < 10}\\n")
     """)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline() == "begun\n"

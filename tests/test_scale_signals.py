@@ -1,4 +1,5 @@
-"""Signals to `exuvia serve` that change the number of workers, and its life as PID 1."""
+"""Signals to `exuvia serve` that change the number of workers (processes.md 7.5), and its life as
+PID 1 (processes.md 6.6)."""
 
 import os
 import signal

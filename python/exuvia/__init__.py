@@ -7,8 +7,9 @@ loss; a crash or a hang is an exception here, not the end of this program::
 
     exuvia.call("weather.py:hottest", days=3)
 
-See `Target` for limits and for more than one worker, and `exuvia.errors` for how calls fail. The
-command `exuvia` (also `python -m exuvia`) serves the same functions over HTTP.
+See `Host` for many functions and workers that are replaced before they hurt, `Target` for one
+function with limits of its own, and `exuvia.errors` for how calls fail. The command `exuvia` (also
+`python -m exuvia`) serves the same functions over HTTP.
 """
 
 from exuvia.errors import (
@@ -24,6 +25,7 @@ from exuvia.errors import (
     WorkerCrashedError,
     WorkerLostError,
 )
+from exuvia.host import Host, HostTarget, ImageStatus, WorkerStatus
 from exuvia.target import Target, call
 
 __all__ = [
@@ -32,12 +34,16 @@ __all__ = [
     "CallRejectedError",
     "CallTimeoutError",
     "HandlerError",
+    "Host",
     "HostError",
+    "HostTarget",
+    "ImageStatus",
     "InputError",
     "LoadError",
     "ResultError",
     "Target",
     "WorkerCrashedError",
     "WorkerLostError",
+    "WorkerStatus",
     "call",
 ]

@@ -23,20 +23,11 @@ class MalformedError(ValueError):
 
 @final
 class Pool:
-    def __new__(
-        cls,
-        targets: list[str],
-        *,
-        python: str,
-        working_dir: str,
-        search_path: list[str],
-        workers: int,
-        concurrency: int,
-        queue: int,
-        timeout: float,
-    ) -> Pool: ...
+    # Settings are checked one by one, by name: they are of any type until then.
+    def __new__(cls, targets: list[str], **settings: Any) -> Pool: ...
     @property
     def handlers(self) -> list[str]: ...
+    def check(self, handler: str, timeout: float | None = None) -> None: ...
     def call(
         self,
         handler: str,
@@ -44,6 +35,23 @@ class Pool:
         kwargs: dict[str, Any],
         timeout: float | None = None,
     ) -> Any: ...
+    def scale(self, workers: int) -> None: ...
+    def workers(
+        self,
+    ) -> list[tuple[int, int, str, int, int, float, str, int | None, int | None, int | None]]: ...
+    def image(
+        self,
+    ) -> tuple[
+        str,
+        str | None,
+        int | None,
+        float,
+        list[tuple[str, float]],
+        list[tuple[str, str]],
+        list[str],
+    ]: ...
+    def wait_ready(self, timeout: float | None = None) -> bool: ...
+    def drain(self, timeout: float) -> bool: ...
     def close(self) -> None: ...
 
 def main(args: list[str], chosen: bool) -> int: ...

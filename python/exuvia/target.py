@@ -1,22 +1,20 @@
-"""Calling functions in worker processes."""
+"""Calling single functions in worker processes."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from exuvia import _native
+from exuvia._targets import name_of
+from exuvia.host import Host
 
 __all__ = ["Target", "call"]
 
-_open: weakref.WeakSet[Target] = weakref.WeakSet()
 _cache: dict[tuple[str, str, str, int], _Kept] = {}
 _cache_lock = threading.Lock()
 # Targets kept by `call`; the one used longest ago is dropped first.
@@ -24,7 +22,7 @@ _CACHE_SIZE = 8
 
 
 class Target:
-    """A function that runs in worker processes of its own.
+    """A function that runs in worker processes of its own: a `Host` of one function.
 
     Calling it sends the arguments to a worker and waits for the result. Numbers, text, bytes,
     dates, decimals and containers of them arrive as they are; other objects go as pickles, so
@@ -34,14 +32,24 @@ class Target:
         target: `file.py:function`, `module:function`, or a function of an importable module.
         python: The interpreter of the workers. Default: the one that runs this program.
         workers: How many processes.
+        spares: As for `Host`, and so are the other arguments.
         concurrency: Calls of an `async def` function that run at a time in each.
         queue: Calls that may wait for a worker before others are rejected.
         timeout: Seconds a call may take, waiting included.
+        start_method: `fork` or `spawn`.
+        preload: Modules to import before workers are forked.
+        warm: Functions to call once before workers are forked.
+        blas_threads: Threads of numeric libraries in each worker.
+        max_rss: Replace a worker whose resident memory is larger.
+        max_calls: Replace a worker after so many calls.
+        lifetime: Replace a worker after so many seconds.
+        jitter: By how much `max_calls` and `lifetime` are shortened at random.
 
     Raises:
         LoadError: The module does not import, or has no such function.
         RuntimeError: No worker could be started.
-        ValueError: `target` is not the name of one function, or a number is out of bounds.
+        TypeError: An argument is of the wrong kind.
+        ValueError: `target` is not the name of one function, or an argument is out of bounds.
     """
 
     def __init__(
@@ -50,23 +58,40 @@ class Target:
         *,
         python: str | os.PathLike[str] | None = None,
         workers: int = 1,
+        spares: int = 0,
         concurrency: int = 64,
         queue: int = 1024,
         timeout: float = 30.0,
+        start_method: Literal["fork", "spawn"] = "fork",
+        preload: Iterable[str] = (),
+        warm: Iterable[str | Callable[..., Any]] = (),
+        blas_threads: int | None = None,
+        max_rss: int | str | None = None,
+        max_calls: int | None = None,
+        lifetime: float | None = None,
+        jitter: float = 0.1,
     ) -> None:
-        name = _name(target)
-        self._pool = _native.Pool(
-            [name],
-            python=os.fspath(python or sys.executable),
-            working_dir=str(Path.cwd()),
-            search_path=_search_path() if python is None else [],
+        if workers == 0:
+            raise ValueError("workers must be at least 1, not 0")
+        name = name_of(target)
+        self._host = Host(
+            name,
+            python=python,
             workers=workers,
+            spares=spares,
             concurrency=concurrency,
             queue=queue,
             timeout=timeout,
+            start_method=start_method,
+            preload=preload,
+            warm=warm,
+            blas_threads=blas_threads,
+            max_rss=max_rss,
+            max_calls=max_calls,
+            lifetime=lifetime,
+            jitter=jitter,
         )
-        _open.add(self)
-        handlers = self._pool.handlers
+        handlers = self._host.handlers
         if len(handlers) != 1:
             self.close()
             raise ValueError(
@@ -79,23 +104,23 @@ class Target:
         """The function's name, `module:function`."""
         return self._handler
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    @property
+    def host(self) -> Host:
+        """The workers that run it, to look at and to scale."""
+        return self._host
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function and wait for its result.
 
         Raises:
             CallError: There is none; the class says why.
             TypeError: An argument cannot be sent.
         """
-        return self._pool.call(self._handler, args, kwargs)
+        return self._host._pool.call(self._handler, args, kwargs)
 
     def close(self) -> None:
         """End the workers. Calls that run are lost."""
-        self._pool.close()
-
-    def __del__(self) -> None:
-        # One that could not be made has no pool.
-        if hasattr(self, "_pool"):
-            self.close()
+        self._host.close()
 
     def __enter__(self) -> Target:
         return self
@@ -128,7 +153,7 @@ def call(target: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         TypeError: An argument cannot be sent.
         ValueError: `target` is not the name of one function.
     """
-    return _kept(_name(target))(*args, **kwargs)
+    return _kept(name_of(target))(*args, **kwargs)
 
 
 class _Kept:
@@ -150,29 +175,9 @@ def _kept(name: str) -> Target:
     del dropped
     with kept.lock:
         if kept.target is None:
-            kept.target = Target(name)
+            # A single worker is no reason to keep a second process to fork it from.
+            kept.target = Target(name, start_method="spawn")
         return kept.target
-
-
-def _search_path() -> list[str]:
-    """What this program has added to its interpreter's own path: its modules are found there."""
-    own = (sys.prefix, sys.base_prefix)
-    return [entry for entry in sys.path if entry and not entry.startswith(own)]
-
-
-def _name(target: str | Callable[..., Any]) -> str:
-    if isinstance(target, str):
-        return target
-    module = getattr(target, "__module__", None)
-    name = getattr(target, "__qualname__", None)
-    if module == "__main__":
-        module = getattr(sys.modules["__main__"], "__file__", None)
-    if not module or not name or "<" in name:
-        raise ValueError(
-            f"{target!r} cannot be found by a worker: give a function of a module or a file, "
-            "by name or as it is"
-        )
-    return f"{module}:{name}"
 
 
 def _forget() -> None:
@@ -182,9 +187,3 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-@atexit.register
-def _close_all() -> None:
-    for target in list(_open):
-        target.close()

@@ -129,13 +129,14 @@ impl Shared {
             places -= usize::from(free);
             free
         };
-        let mut retiring = Vec::new();
-        for (id, worker) in state.workers.iter_mut().filter(|(_, worker)| worker.is_ready()) {
-            if worker.retire.is_some() {
-                retiring.push(*id);
-            } else {
-                worker.active = take();
-            }
+        let ready = state.workers.iter_mut().filter(|(_, worker)| worker.is_ready());
+        let (retiring, mut fresh): (Vec<_>, Vec<_>) =
+            ready.partition(|(_, worker)| worker.retire.is_some());
+        let retiring: Vec<u64> = retiring.into_iter().map(|(id, _)| *id).collect();
+        // Who takes calls already goes on, then the oldest.
+        fresh.sort_by_key(|(_, worker)| !worker.active);
+        for (_, worker) in fresh {
+            worker.active = take();
         }
         let mut back = Vec::new();
         for id in retiring.into_iter().rev() {

@@ -401,12 +401,11 @@ impl Link {
         loop {
             match self.process.try_wait() {
                 Ok(Some(ended)) => return ended,
-                // Somebody else reaped it: all that is known is that it is gone.
-                Err(_) => return Ended::Exited(-1),
+                Err(_) => return Ended::Unknown,
                 Ok(None) => {}
             }
             if self.exit.readable().await.is_err() {
-                return Ended::Exited(-1);
+                return Ended::Unknown;
             }
         }
     }

@@ -123,6 +123,9 @@ pub(crate) fn words(ended: Ended) -> String {
     match ended {
         Ended::Killed(signal) => format!("died by {}", signal_name(signal)),
         Ended::Exited(status) => format!("exited with status {status}"),
+        Ended::Unknown => "ended, and something else in this program waited for it, so nobody \
+                           knows how"
+            .into(),
     }
 }
 
@@ -136,7 +139,7 @@ impl Death {
             _ if !self.got_ready => "start",
             (_, Some(_), Ended::Killed(9)) => "protocol",
             (_, _, Ended::Killed(_)) => "signal",
-            (_, _, Ended::Exited(_)) => "exit",
+            (_, _, Ended::Exited(_) | Ended::Unknown) => "exit",
         }
     }
 
@@ -163,6 +166,7 @@ impl Death {
                 frames: stacks::crashed(&self.report),
             },
             (_, Ended::Exited(status)) => Failure::Exited { status, running },
+            (_, Ended::Unknown) => Failure::WorkerLost { reason: self.words(), retryable: false },
         }
     }
 

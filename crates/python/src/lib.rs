@@ -1,10 +1,13 @@
 //! The bindings of the wheel, one file per front end.
 //!
 //! * [`command`]: the `exuvia` command;
-//! * [`pool`]: a pool of workers inside a Python program.
+//! * [`pool`]: a pool of workers inside a Python program; `config` reads its arguments, `result`
+//!   turns its answers into objects and exceptions.
 
 pub mod command;
+mod config;
 pub mod pool;
+mod result;
 
 use std::path::PathBuf;
 

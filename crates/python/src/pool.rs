@@ -5,37 +5,34 @@
 //! thread, which alone may have to wait for the interpreter.
 
 use std::{
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use exuvia_core::{
-    Call, Codec, Failure, HandlerInfo, Outcome, Payload, Target, TargetSpec, spec::Source,
-};
-use exuvia_host::{OutputLine, Pool as HostPool, PoolConfig, StartError, Stream};
-use exuvia_observe::Metrics;
-use exuvia_runtime::values::{
-    DecodeError, DecodeOptions, EncodeOptions, Unfit, decode_json, decode_value, encode_value,
-};
+use exuvia_core::{Call, Codec, HandlerInfo, Payload, Target, suggest};
+use exuvia_host::{ImageStatus, OutputLine, Pool as HostPool, Stream, WorkerStatus};
+use exuvia_runtime::values::{EncodeOptions, encode_value};
 use pyo3::{
-    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
+    exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
     types::{PyDict, PyTuple},
 };
 use tokio::runtime::{Builder, Runtime};
 
+use crate::{
+    config::{Argument, Arguments},
+    result::{result, start_error, unfit},
+};
+
 /// How long a waiting thread is deaf to Ctrl-C.
 const DEAF: Duration = Duration::from_millis(50);
 /// How long workers may take to end when a pool is closed.
 const CLOSING: Duration = Duration::from_millis(500);
-/// Bytes of output per call that are passed on.
-const MAX_OUTPUT: u64 = 16 << 20;
-/// Largest arguments and results.
-const MAX_PAYLOAD: u64 = 1 << 30;
+/// How often somebody who waits for workers looks.
+const LOOK: Duration = Duration::from_millis(5);
 
-/// Workers behind one queue. What `exuvia.Target` stands on.
+/// Workers behind one queue. What `exuvia.Host` stands on.
 #[pyclass(frozen, module = "exuvia._native")]
 pub struct Pool {
     /// The process that made it: a forked child has neither its threads nor its workers.
@@ -49,60 +46,42 @@ struct Open {
     printer: JoinHandle<()>,
 }
 
+/// The fields of `exuvia.WorkerStatus`, in order.
+type WorkerRow =
+    (u64, u32, &'static str, u64, usize, f64, &'static str, Option<u64>, Option<u64>, Option<u64>);
+
+/// The fields of `exuvia.ImageStatus`, in order.
+type ImageRow = (
+    &'static str,
+    Option<String>,
+    Option<u32>,
+    f64,
+    Vec<(String, f64)>,
+    Vec<(String, String)>,
+    Vec<String>,
+);
+
 #[pymethods]
 impl Pool {
-    /// Starts workers for `targets` (`file.py:function`, `module:function`, ...), run by `python`
-    /// in `working_dir`, with `search_path` after the targets' folders in `sys.path`; each call limited to `timeout` seconds.
+    /// Starts workers for `targets` (`file.py:function`, `module:function`, ...). The settings are
+    /// those of `exuvia.Host`, with the folder that relative paths start from as `working_dir`, and
+    /// as `search_path` what is in `sys.path` after the targets' folders.
     #[new]
-    #[pyo3(signature = (targets, *, python, working_dir, search_path, workers, concurrency, queue, timeout))]
-    #[expect(clippy::too_many_arguments, reason = "keywords of one Python constructor")]
+    #[pyo3(signature = (targets, **settings))]
     fn new(
         py: Python<'_>,
         targets: Vec<String>,
-        python: PathBuf,
-        working_dir: PathBuf,
-        search_path: Vec<PathBuf>,
-        workers: usize,
-        concurrency: u32,
-        queue: usize,
-        timeout: f64,
+        settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        for (name, number) in [("workers", workers), ("concurrency", concurrency as usize)] {
-            if number == 0 {
-                return Err(PyValueError::new_err(format!("{name} must be at least 1, not 0")));
-            }
-        }
-        let targets = targets
-            .iter()
-            .map(|target| absolute(target, &working_dir))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(PyValueError::new_err)?;
+        let none = PyDict::new(py);
         let (sender, lines) = mpsc::channel::<OutputLine>();
-        let config = PoolConfig {
-            python,
-            runtime: crate::runtime(py)?,
-            targets,
-            working_dir,
-            search_path,
-            workers,
-            spares: 0,
-            image: Default::default(),
-            recycle: Default::default(),
-            concurrency,
-            queue,
-            timeout: seconds(timeout)?,
-            handler_timeouts: Default::default(),
-            max_payload: MAX_PAYLOAD,
-            max_output: MAX_OUTPUT,
-            start_timeout: Duration::from_secs(120),
-            // The printer ends with the pool; its lines are then nobody's.
-            output: Arc::new(move |line| drop(sender.send(line))),
-            metrics: Metrics::new(),
-        };
+        // The printer ends with the pool; its lines are then nobody's.
+        let output = Arc::new(move |line| drop(sender.send(line)));
+        let config = Arguments(settings.unwrap_or(&none)).config(py, &targets, output)?;
+        let runtime = host_runtime()?;
         let printer = thread::Builder::new()
             .name("exuvia-output".into())
             .spawn(move || lines.into_iter().for_each(print))?;
-        let runtime = host_runtime()?;
         let started = wait(py, runtime.spawn(HostPool::start(config)))?;
         let pool = started.map_err(|error| start_error(py, error))?;
         let handlers = pool.handlers();
@@ -110,10 +89,24 @@ impl Pool {
         Ok(Self { pid: std::process::id(), open, handlers })
     }
 
-    /// The names of the handlers, `module:function`.
+    /// The names of the handlers, `module:function`, each once.
     #[getter]
     fn handlers(&self) -> Vec<String> {
-        self.handlers.iter().map(|handler| handler.target()).collect()
+        let mut names = Vec::new();
+        for name in self.handlers.iter().map(|handler| handler.target()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Raises what `call` would of its handler and its timeout.
+    #[pyo3(signature = (handler, timeout=None))]
+    fn check(&self, handler: &str, timeout: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        self.target(handler)?;
+        timeout.map(|value| as_timeout(value).seconds()).transpose()?;
+        Ok(())
     }
 
     /// Calls a handler and waits for its result; `timeout` in seconds, `None` for the pool's.
@@ -124,10 +117,10 @@ impl Pool {
         handler: &str,
         args: &Bound<'py, PyTuple>,
         kwargs: &Bound<'py, PyDict>,
-        timeout: Option<f64>,
+        timeout: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let target = self.target(handler)?;
-        let timeout = timeout.map(seconds).transpose()?;
+        let timeout = timeout.map(|value| as_timeout(value).seconds()).transpose()?;
         let arguments = (args.to_list(), kwargs).into_pyobject(py)?.to_list();
         let mut body = Vec::new();
         encode_value(py, arguments.as_any(), &mut body, EncodeOptions { pickle: true })
@@ -138,14 +131,77 @@ impl Pool {
         result(py, outcome)
     }
 
+    /// Changes how many workers there shall be.
+    fn scale<'py>(&self, py: Python<'py>, workers: Bound<'py, PyAny>) -> PyResult<()> {
+        let pool = self.pool()?;
+        let workers = Argument { name: "workers", value: workers }.whole(0)?;
+        let runtime = host_runtime()?;
+        py.detach(|| {
+            let _inside = runtime.enter();
+            pool.resize(workers);
+        });
+        Ok(())
+    }
+
+    /// The workers at a glance.
+    fn workers(&self, py: Python<'_>) -> PyResult<Vec<WorkerRow>> {
+        let pool = self.pool()?;
+        // The kernel takes its time to count their memory.
+        Ok(py.detach(|| pool.workers().into_iter().map(worker_row).collect()))
+    }
+
+    /// What workers are forked from.
+    fn image(&self, py: Python<'_>) -> PyResult<ImageRow> {
+        let pool = self.pool()?;
+        Ok(image_row(py.detach(|| pool.image())))
+    }
+
+    /// Waits until as many workers are ready as there shall be; false: they were not in time, or
+    /// the pool was closed meanwhile.
+    #[pyo3(signature = (timeout=None))]
+    fn wait_ready<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<bool> {
+        let pool = self.pool()?;
+        let limit = timeout.map(|value| as_timeout(value).patience()).transpose()?;
+        // A time that the clock cannot hold never comes.
+        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let ready = async move {
+            loop {
+                let status = pool.status();
+                if status.draining || end.is_some_and(|end| Instant::now() >= end) {
+                    return !status.draining && status.ready >= status.size;
+                }
+                if status.ready >= status.size {
+                    return true;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        wait(py, host_runtime()?.spawn(ready))
+    }
+
+    /// Refuses new calls, lets the others end for `timeout` seconds at most, and ends the workers.
+    /// True: every call ended by itself.
+    fn drain<'py>(&self, py: Python<'py>, timeout: Bound<'py, PyAny>) -> PyResult<bool> {
+        let runtime = host_runtime()?;
+        let limit = as_timeout(timeout).patience()?;
+        let pool = self.lock().as_ref().map(|open| open.pool.clone());
+        let Some(pool) = pool else { return Ok(true) };
+        let finished = wait(py, runtime.spawn(async move { pool.drain(limit).await }))?;
+        self.close(py);
+        Ok(finished)
+    }
+
     /// Ends the workers. Calls that run are lost.
     fn close(&self, py: Python<'_>) {
-        let Some(open) = self.lock().take() else { return };
-        if self.pid != std::process::id() {
-            // The workers are the parent's; nothing of them is here.
-            std::mem::forget(open);
+        if self.is_inherited() {
+            // The workers are the parent's, and one of its threads may have held the lock.
             return;
         }
+        let Some(open) = self.lock().take() else { return };
         py.detach(|| {
             let Open { pool, printer } = open;
             if let Ok(runtime) = host_runtime() {
@@ -163,13 +219,69 @@ impl Pool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn target(&self, handler: &str) -> PyResult<Arc<dyn Target>> {
-        host_runtime()?;
-        let open = self.lock();
-        let open = open.as_ref().ok_or_else(|| PyRuntimeError::new_err("the Target is closed"))?;
-        let known = || format!("there is no handler `{handler}`");
-        open.pool.target(handler).ok_or_else(|| PyValueError::new_err(known()))
+    /// Whether this process was forked from the one that made it.
+    fn is_inherited(&self) -> bool {
+        self.pid != std::process::id()
     }
+
+    fn pool(&self) -> PyResult<Arc<HostPool>> {
+        host_runtime()?;
+        let closed = || PyRuntimeError::new_err("it is closed: its workers have ended");
+        self.lock().as_ref().map(|open| open.pool.clone()).ok_or_else(closed)
+    }
+
+    fn target(&self, handler: &str) -> PyResult<Arc<dyn Target>> {
+        self.pool()?.target(handler).ok_or_else(|| {
+            let names = self.handlers();
+            let near = suggest::did_you_mean(handler, &names);
+            let hint =
+                if near.is_empty() { format!(" There are: {}", names.join(", ")) } else { near };
+            PyValueError::new_err(format!("there is no handler `{handler}`.{hint}"))
+        })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.is_inherited() {
+            // Ending what is in it would wait for threads that are not here.
+            let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(open.take());
+        }
+    }
+}
+
+fn as_timeout(value: Bound<'_, PyAny>) -> Argument<'_> {
+    Argument { name: "timeout", value }
+}
+
+fn worker_row(status: WorkerStatus) -> WorkerRow {
+    let memory = status.memory;
+    (
+        status.worker,
+        status.pid,
+        status.state.word(),
+        status.calls,
+        status.running,
+        status.age.as_secs_f64(),
+        status.start.word(),
+        memory.map(|memory| memory.rss),
+        memory.map(|memory| memory.pss),
+        memory.map(|memory| memory.private),
+    )
+}
+
+fn image_row(status: ImageStatus) -> ImageRow {
+    let imports = status.imports.into_iter().map(|(item, took)| (item, took.as_secs_f64()));
+    (
+        status.start.word(),
+        status.why_spawn,
+        status.zygote,
+        status.took.as_secs_f64(),
+        imports.collect(),
+        status.left_out,
+        status.notes,
+    )
 }
 
 /// The one thread that all pools of this process live on. A forked child does not have it.
@@ -222,79 +334,6 @@ fn wait<T: Send + 'static>(py: Python<'_>, task: tokio::task::JoinHandle<T>) -> 
             }
         }
     }
-}
-
-fn result(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
-    match outcome.result {
-        Ok(payload) => {
-            let options = DecodeOptions { pickle: true };
-            decode_value(py, &payload.body, options).map_err(|error| match error {
-                DecodeError::Python(error) => *error,
-                // The class of a pickled object may be there and not here.
-                DecodeError::Malformed(why) => {
-                    let message = format!("it cannot be read by this program: {}", why.message);
-                    let failure = Failure::Result { path: "result".into(), message };
-                    call_error(py, &failure, &outcome.diagnostics)
-                }
-            })
-        }
-        Err(failure) => Err(call_error(py, &failure, &outcome.diagnostics)),
-    }
-}
-
-fn start_error(py: Python<'_>, error: StartError) -> PyErr {
-    match error {
-        StartError::Load(failure) => call_error(py, &failure, &Default::default()),
-        other => PyRuntimeError::new_err(other.to_string()),
-    }
-}
-
-/// The exception for a failure, made by `exuvia.errors`.
-fn call_error(py: Python<'_>, failure: &Failure, diagnostics: &exuvia_core::Diagnostics) -> PyErr {
-    let object = |text: serde_json::Result<Vec<u8>>| {
-        let text = text.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        decode_json(py, &text).map_err(|error| PyRuntimeError::new_err(error.to_string()))
-    };
-    let made = || {
-        let data = object(serde_json::to_vec(failure))?;
-        let diagnostics = object(serde_json::to_vec(diagnostics))?;
-        let make = py.import("exuvia.errors")?.getattr("from_failure")?;
-        make.call1((failure.to_string(), data, diagnostics))
-    };
-    match made() {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
-    }
-}
-
-fn unfit(unfit: Unfit) -> PyErr {
-    match unfit {
-        Unfit::Value(misfit) => {
-            // What is written down is `[args, kwargs]`.
-            let path = misfit.path_from("");
-            let path = match (path.strip_prefix("[0]"), path.strip_prefix("[1]")) {
-                (Some(rest), _) => format!("args{rest}"),
-                (_, Some(rest)) => format!("kwargs{rest}"),
-                _ => path,
-            };
-            PyTypeError::new_err(format!("{path}: {}", misfit.message))
-        }
-        Unfit::Python(error) => *error,
-    }
-}
-
-fn seconds(seconds: f64) -> PyResult<Duration> {
-    let wrong = || PyValueError::new_err(format!("{seconds} is not a number of seconds above 0"));
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-    if duration.is_zero() { Err(wrong()) } else { Ok(duration) }
-}
-
-fn absolute(target: &str, working_dir: &Path) -> Result<TargetSpec, String> {
-    let mut spec = TargetSpec::parse(target)?;
-    if let Source::Path(path) = &mut spec.source {
-        *path = working_dir.join(&*path);
-    }
-    Ok(spec)
 }
 
 /// Writes a worker's line to the stream of the same name, as the program has it now.

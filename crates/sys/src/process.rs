@@ -59,6 +59,9 @@ pub enum Ended {
     Exited(i32),
     /// By this signal.
     Killed(i32),
+    /// In a way that only the one knows who waited for it instead of us: another part of the
+    /// program, or the kernel where `SIGCHLD` is ignored.
+    Unknown,
 }
 
 /// Starts a process in its own process group. It is killed when the **thread** that called this
