@@ -1,6 +1,7 @@
 """What a zygote does in Python (crates/runtime/src/zygote.py), by itself: `os.fork` forks here."""
 
 import json
+import textwrap
 from pathlib import Path
 from uuid import UUID
 
@@ -236,6 +237,36 @@ assert (os.read(made.pipe[0], 1), made.pair[1].recv(1)) == (b"x", b"y")
     assert len(closed) == 4 == len(told["notes"])
     assert sum("socket:[" in note for note in closed) == 2
     assert all(any(f"descriptor {fd} (pipe:[" in n for n in closed) for fd in (read, write))
+
+
+def test_exit_handlers_of_the_image_run_in_no_worker_and_its_own_do(
+    image: Image, tmp_path: Path
+) -> None:
+    """processes.md 4.5: a folder that all share must not go with the first that ends."""
+    made = """
+        import atexit, logging, multiprocessing.util, tempfile, weakref
+        FOLDER = tempfile.TemporaryDirectory()
+        atexit.register(print, "of the image")
+    """
+    told = image(
+        {"site-packages/made.py": textwrap.dedent(made)},
+        preload=["made"],
+        then=f"""
+import atexit, made, weakref
+log = {str(tmp_path / "log")!r}
+def look():
+    class Own: pass
+    own = Own()
+    weakref.finalize(own, lambda: open(log, "a").write("f"))
+    atexit.register(lambda: open(log, "a").write("a"))
+    atexit._run_exitfuncs()
+    return os.path.isdir(made.FOLDER.name)
+result = forks(look)
+made.FOLDER.cleanup()
+""",
+    )
+    assert told["result"] == [True] * FORKS
+    assert sorted((tmp_path / "log").read_text()) == ["a"] * FORKS + ["f"] * FORKS
 
 
 def test_the_environment_of_workers_is_the_original_one(image: Image) -> None:

@@ -5,6 +5,7 @@ its time; what runs after a fork must be quick and import nothing.
 """
 
 import _thread
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -22,6 +23,7 @@ import threading
 import time
 import types
 import uuid
+import weakref
 
 from _exuvia_scan import Scan
 
@@ -389,6 +391,8 @@ def after_fork():
                 os.environ[name] = original
     with trouble("close what imports opened"):
         close_descriptors()
+    with trouble("leave the image's exit handlers to nobody"):
+        forget_exits()
     reseed()
     for function in inherited.set_threads:
         with trouble(f"set the threads of {getattr(function, '__name__', function)}"):
@@ -415,6 +419,21 @@ def close_descriptors():
         for fd in inherited.descriptors:
             os.dup2(null, fd, inheritable=False)
         os.close(null)
+
+
+def forget_exits():
+    """What the image would clean up at its end is its siblings', too: no worker may do it.
+
+    A temporary folder made by an import would be gone with the first worker that leaves.
+    """
+    for each in list(weakref.finalize._registry):
+        each.atexit = False
+    weakref.finalize._registered_with_atexit = False
+    atexit._clear()
+    # These see to what is the worker's own.
+    for module, name in (("logging", "shutdown"), ("multiprocessing.util", "_exit_function")):
+        if module in sys.modules:
+            atexit.register(getattr(sys.modules[module], name))
 
 
 def reseed():
