@@ -305,11 +305,12 @@ def work():
     right = bool((matrix.astype(float) @ matrix.astype(float) == matrix @ matrix).all())
     solved = linalg.solve(matrix.astype(float), matrix @ numpy.ones(400))
     return [pools(), pyarrow.cpu_count(), right, bool(numpy.allclose(solved, 1))]
-result = [pools(), forks(work, 3)]
+result = [pools(), len(os.listdir("/proc/self/task")), forks(work, 3)]
 """,
     )
-    before, forks = told["result"]
-    assert {count for _, count in before} == {1}
+    before, threads, forks = told["result"]
+    # OpenBLAS is set already, and starts its threads with the first use of them.
+    assert {count for api, count in before if api != "openblas"} == {1} == {threads}
     wanted = [[[api, 2] for api, _ in before], 2, True, True]
     assert forks == [wanted] * 3
     assert {"openblas", "openmp"} <= {api for api, _ in before}
@@ -337,7 +338,7 @@ def test_a_library_that_fails_in_a_worker_keeps_nothing_else_from_being_done(
 import io
 def fails(*_):
     raise RuntimeError("whim")
-zygote.reseed_numpy = zygote.reseed_uuid = zygote.close_descriptors = fails
+zygote.reseed_numpy = zygote.reseed_uuid = fails
 zygote.inherited.set_threads.insert(0, fails)
 sys.stderr = io.StringIO()
 def look():
@@ -350,7 +351,7 @@ sys.stderr = sys.__stderr__
 """
     environment = [["OMP_NUM_THREADS", "2"]]
     told = image({}, preload=["numpy.random"], environment=environment, blas_threads=2, then=then)
-    assert told["result"] == [4, "2", [2]]
+    assert told["result"] == [3, "2", [2]]
 
 
 def test_what_a_worker_imports_late_is_in_every_image(image: Image) -> None:

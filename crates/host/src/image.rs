@@ -53,12 +53,18 @@ impl Shared {
         self.image.borrow().clone()
     }
 
-    /// The image once it is known where workers come from.
-    pub(crate) async fn settled_image(&self) -> Image {
-        let mut image = self.image.subscribe();
-        let settled = image.wait_for(|image| !matches!(image.source, Source::Warming)).await;
-        // The sender lives in what we are borrowed from.
-        settled.map_or_else(|_| self.image(), |image| image.clone())
+    /// The image once it is known where workers come from; `None` when the pool is stopped, as
+    /// then it may never be.
+    pub(crate) async fn settled_image(&self) -> Option<Image> {
+        let (mut image, mut halted) = (self.image.subscribe(), self.halted.subscribe());
+        tokio::select! {
+            biased;
+            _ = halted.wait_for(|halted| *halted) => None,
+            settled = image.wait_for(|image| !matches!(image.source, Source::Warming)) => {
+                // The sender lives in what we are borrowed from.
+                settled.ok().map(|image| image.clone())
+            }
+        }
     }
 
     /// Says where workers come from now on.

@@ -64,6 +64,8 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             }
             let now = Instant::now();
             let next = shared.retire_old(&mut state, now);
+            // Some may have been on their way when fewer were wanted.
+            shared.retire_excess(&mut state);
             for _ in 0..state.missing(now) {
                 state.crew.launching += 1;
                 lives.spawn(link::live(shared.clone()));
@@ -94,19 +96,28 @@ impl Shared {
         let mut state = self.lock();
         let state = &mut *state;
         state.crew.size = size;
-        let wanted = size + state.crew.spares;
-        let mut fresh: Vec<_> =
-            state.workers.iter().filter(|(_, worker)| worker.is_fresh()).collect();
-        // Those that have least to finish go first, and of these the youngest.
-        fresh.sort_by_key(|(id, worker)| (worker.in_flight, std::cmp::Reverse(**id)));
-        let excess: Vec<u64> = fresh.iter().map(|(id, _)| **id).collect();
-        let excess = &excess[..excess.len().saturating_sub(wanted)];
-        for id in excess {
-            self.retire(state, *id, Retire::Scale);
-        }
+        self.retire_excess(state);
         self.assign(state);
         self.dispatch(state);
         self.keeper.notify_one();
+    }
+
+    /// Decides which workers are to go where there are too many.
+    fn retire_excess(&self, state: &mut State) {
+        let mut fresh: Vec<_> =
+            state.workers.iter().filter(|(_, worker)| worker.is_fresh()).collect();
+        let excess = fresh.len().saturating_sub(state.crew.wanted());
+        if excess == 0 {
+            return;
+        }
+        // Those that have least to finish go first, and of these the youngest.
+        fresh.sort_by_key(|(id, worker)| (worker.in_flight, std::cmp::Reverse(**id)));
+        let excess: Vec<u64> = fresh[..excess].iter().map(|(id, _)| **id).collect();
+        for id in excess {
+            self.retire(state, id, Retire::Scale);
+        }
+        self.assign(state);
+        self.dispatch(state);
     }
 
     /// Decides that a worker is to go.
@@ -121,7 +132,7 @@ impl Shared {
     }
 
     /// Decides which workers take calls: as many fresh ones as there are places, then those that
-    /// are to go, the rest of which leave now.
+    /// are to go, the rest of which leave now. The caller dispatches what waits, when it can.
     pub(crate) fn assign(&self, state: &mut State) {
         let mut places = state.crew.size;
         let mut take = || {
@@ -217,6 +228,7 @@ impl Shared {
         }
         if !old.is_empty() {
             self.assign(state);
+            self.dispatch(state);
         }
         next
     }
@@ -231,7 +243,7 @@ impl State {
             return 0;
         }
         let there = self.workers.values().filter(|worker| worker.is_fresh()).count();
-        (self.crew.size + self.crew.spares).saturating_sub(there + self.crew.launching)
+        self.crew.wanted().saturating_sub(there + self.crew.launching)
     }
 }
 
@@ -240,6 +252,10 @@ impl State {
 impl Crew {
     pub(crate) fn new(size: usize, spares: usize) -> Self {
         Self { size, spares, launching: 0, failures: 0, next_start: None }
+    }
+
+    fn wanted(&self) -> usize {
+        self.size.saturating_add(self.spares)
     }
 
     /// A worker has ended; it was of use or not.

@@ -80,7 +80,9 @@ pub(crate) async fn worker(shared: &Shared, slots: u16) -> io::Result<Launched> 
         let _ = Claims::format(page.words());
         let page_fd = rustix::io::fcntl_dupfd_cloexec(&page, 3)?;
         let [stdout, stderr, crash] = pipes.theirs;
-        let image = shared.settled_image().await;
+        let Some(image) = shared.settled_image().await else {
+            return Err(io::Error::other("the pool is stopped"));
+        };
         let (process, start, load) = match image.source {
             Source::Fork(zygote) => {
                 let descriptors = vec![stdout, stderr, theirs.into(), crash, page_fd];

@@ -59,7 +59,9 @@ pub(crate) async fn live(shared: Arc<Shared>) -> bool {
         }),
         Err(error) => {
             let python = shared.config.python.display();
-            tracing::error!(%error, %python, "no worker can be made");
+            if !*shared.halted.borrow() {
+                tracing::error!(%error, %python, "no worker can be made");
+            }
             Err(StartError::Python { message: format!("cannot run {python}: {error}") })
         }
     };
@@ -282,10 +284,18 @@ impl Link {
                 return;
             }
             worker.connection.drain();
-            // A full socket means that the worker does not read: it is killed.
-            let _ = self.stream.try_write(worker.connection.outbound());
         }
-        let _ = timeout(LAST_WORDS, self.exit.readable()).await.map(drop);
+        // One that does not read is killed.
+        let _ = timeout(LAST_WORDS, async {
+            while matches!(self.write_out(), Ok(true)) {
+                tokio::select! {
+                    _ = self.exit.readable() => return,
+                    _ = self.stream.writable() => {}
+                }
+            }
+            drop(self.exit.readable().await);
+        })
+        .await;
     }
 
     /// Writes what there is to write; says whether the socket is full.
@@ -299,11 +309,22 @@ impl Link {
         if stopped {
             return Err(Stop::Stopped);
         }
+        // What there is still to write is nothing that it needs: it may not even read.
+        if worker.in_flight == 0 && matches!(worker.phase, Phase::Retiring) {
+            return Err(Stop::Retired);
+        }
+        drop(state);
+        self.write_out()
+    }
+
+    /// The same, whatever it may be for.
+    fn write_out(&self) -> Result<bool, Stop> {
+        let mut state = self.shared.lock();
+        let Some(worker) = state.workers.get_mut(&self.id) else { return Err(Stop::Condemned) };
         loop {
             let outbound = worker.connection.outbound();
             if outbound.is_empty() {
-                let is_done = worker.in_flight == 0 && matches!(worker.phase, Phase::Retiring);
-                return if is_done { Err(Stop::Retired) } else { Ok(false) };
+                return Ok(false);
             }
             match self.stream.try_write(outbound) {
                 Ok(written) => bytes::Buf::advance(outbound, written),

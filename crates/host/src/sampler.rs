@@ -80,6 +80,7 @@ impl Shared {
         for (id, rss) in read {
             self.check_rss(&mut state, id, rss);
         }
+        self.dispatch(&mut state);
     }
 
     /// Reads all there is to know about every process's memory, without the lock.

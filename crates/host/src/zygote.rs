@@ -35,6 +35,8 @@ use crate::{
 
 /// A fork takes milliseconds; a zygote that does not answer for so long is replaced.
 const FORK_TIME: Duration = Duration::from_secs(10);
+/// One that has forked and cannot now (the machine is full) is replaced after so long.
+const REFUSING: Duration = Duration::from_secs(10);
 /// A zygote that was told that the host is done may take so long to end.
 const END_TIME: Duration = Duration::from_millis(500);
 /// Items that may be left out one after the other before workers are started afresh instead.
@@ -65,6 +67,8 @@ struct Zygote {
     began: Instant,
     imports: Vec<(String, Duration)>,
     has_forked: bool,
+    /// Since when it has not been able to fork.
+    refusing: Option<Instant>,
 }
 
 /// How the making of an image ended.
@@ -107,7 +111,6 @@ async fn keep_made(shared: &Shared) {
             Made::Ready(ready) => {
                 let (mut zygote, report) = *ready;
                 let over = zygote.serve(shared, report).await;
-                tokio::spawn(bury_strays());
                 // One that never forked counts as one that did not come to be.
                 failures = if zygote.has_forked { 0 } else { failures + 1 };
                 match over {
@@ -146,15 +149,6 @@ async fn keep_made(shared: &Shared) {
             }
         }
         sleep(Duration::from_millis(BACKOFF[failures.min(BACKOFF.len() - 1)])).await;
-    }
-}
-
-/// Looks several times for a fork that the lost zygote did not tell of: it ends by itself, in a
-/// moment.
-async fn bury_strays() {
-    for wait in [20, 200, 2_000] {
-        sleep(Duration::from_millis(wait)).await;
-        nursery::reap_strays();
     }
 }
 
@@ -227,6 +221,7 @@ impl Zygote {
             began: Instant::now(),
             imports: Vec::new(),
             has_forked: false,
+            refusing: None,
         })
     }
 
@@ -283,9 +278,19 @@ impl Zygote {
             match self.fork(&descriptors).await {
                 Ok(process) => {
                     self.has_forked = true;
+                    self.refusing = None;
                     drop(reply.send(Ok(process)));
                 }
-                Err(Refusal::Cannot(why)) => break Over::CannotFork(why),
+                Err(Refusal::Cannot(why)) if !self.has_forked => break Over::CannotFork(why),
+                Err(Refusal::Cannot(why)) => {
+                    // What could be done once can be done again.
+                    let since = *self.refusing.get_or_insert_with(Instant::now);
+                    if since.elapsed() > REFUSING {
+                        let _ = self.end().await;
+                        break Over::Lost(format!("the zygote cannot fork any more: {why}"));
+                    }
+                    drop(reply.send(Err(io::Error::other(why))));
+                }
                 Err(Refusal::Lost(error)) => {
                     let words = format!("{} ({error})", self.end().await);
                     break Over::Lost(words);
@@ -355,6 +360,8 @@ impl Zygote {
 
 impl Drop for Zygote {
     fn drop(&mut self) {
+        // It may have made a fork that it will not tell of.
+        nursery::bury_strays();
         for (reader, _) in &self.output {
             reader.abort();
         }

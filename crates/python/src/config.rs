@@ -47,8 +47,8 @@ impl<'py> Arguments<'_, 'py> {
             runtime: crate::runtime(py)?,
             targets: distinct(targets, &working_dir)?,
             search_path: self.required("search_path")?.paths()?,
-            workers: self.required("workers")?.whole(0)?,
-            spares: self.required("spares")?.whole(0)?,
+            workers: self.required("workers")?.workers()?,
+            spares: self.required("spares")?.workers()?,
             image: self.image(&working_dir)?,
             recycle: self.recycle()?,
             concurrency: self.required("concurrency")?.whole(1)?,
@@ -133,6 +133,13 @@ impl<'py> Argument<'py> {
         found
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| self.out_of_bounds(&expected))
+    }
+
+    /// A number of processes.
+    pub(crate) fn workers(&self) -> PyResult<usize> {
+        let number = self.whole(0)?;
+        let expected = "no more than 10000";
+        if number > 10_000 { Err(self.out_of_bounds(expected)) } else { Ok(number) }
     }
 
     /// Not truth values, which Python counts as numbers.

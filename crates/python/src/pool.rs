@@ -134,7 +134,7 @@ impl Pool {
     /// Changes how many workers there shall be.
     fn scale<'py>(&self, py: Python<'py>, workers: Bound<'py, PyAny>) -> PyResult<()> {
         let pool = self.pool()?;
-        let workers = Argument { name: "workers", value: workers }.whole(0)?;
+        let workers = Argument { name: "workers", value: workers }.workers()?;
         let runtime = host_runtime()?;
         py.detach(|| {
             let _inside = runtime.enter();

@@ -22,6 +22,11 @@ CRASH_FD = 4
 # Our own frames, and those of the import system, say nothing to a user.
 OURS = ("<exuvia", "<frozen importlib", importlib.__file__)
 
+# Descriptors up to here are the host's.
+HOST_FDS = 5
+# What every worker has loaded before it looks for the user's modules.
+FIRST = frozenset(sys.modules)
+
 # Whether this process was forked from a zygote, whose garbage is collected.
 forked = False
 
@@ -83,8 +88,8 @@ def prepare(stacks_signal):
 
 def load(search_path, targets, preload, warm):
     """Imports targets, `(module, file, attribute)` each, and plans their handlers."""
-    # Of a forked worker it is set already.
-    if sys.path[: len(search_path)] != search_path:
+    # In the image it was set, and imports may have changed it since.
+    if not forked:
         sys.path[:0] = search_path
     for name in preload:
         import_preload(name)
@@ -108,9 +113,21 @@ def load(search_path, targets, preload, warm):
     return plans
 
 
+@contextlib.contextmanager
+def one_process():
+    """A fork that an import makes and that leaves the import is not this process twice."""
+    pid = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != pid:
+            end_now(0)
+
+
 def import_preload(name):
     try:
-        return importlib.import_module(name)
+        with one_process():
+            return importlib.import_module(name)
     except BaseException as error:
         raise LoadError(f"cannot import {name}, listed in preload: {said(error)}") from error
 
@@ -123,7 +140,8 @@ def call_warm(module_name, file, attribute):
     if inspect.iscoroutinefunction(function):
         raise LoadError(f"the warm function {shown} is `async def`: it must be a plain function")
     try:
-        function()
+        with one_process():
+            function()
     except BaseException as error:
         raise LoadError(f"the warm function {shown} raised {said(error)}") from error
 
@@ -131,7 +149,8 @@ def call_warm(module_name, file, attribute):
 def import_target(name, file):
     if file is None:
         try:
-            return importlib.import_module(name)
+            with one_process():
+                return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and (name == error.name or name.startswith(error.name + ".")):
                 raise LoadError(f"there is no module `{name}`") from None
@@ -152,7 +171,8 @@ def import_target(name, file):
     module = importlib.util.module_from_spec(spec)
     sys.modules[known] = module
     try:
-        spec.loader.exec_module(module)
+        with one_process():
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[known]
         raise LoadError(f"cannot import {file}: {said(error)}") from error
@@ -419,7 +439,7 @@ def work(engine):
     try:
         plans = load(*request)
     except LoadError as error:
-        engine.refuse(str(error), cause_of(error))
+        engine.refuse(plain(str(error)), plain(cause_of(error)))
         return
     engine.ready(plans)
     run(engine)
@@ -428,6 +448,11 @@ def work(engine):
 def cause_of(error):
     cause = error.__cause__
     return "" if cause is None else describe(cause, cause.__traceback__)[2]
+
+
+def plain(text):
+    """Text without what UTF-8 cannot say."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def leave():
@@ -445,7 +470,49 @@ def leave():
     except BaseException:
         sys.excepthook(*sys.exc_info())
         status = 1
+    if has_files():
+        # To look for them copies pages; what is frozen is not looked at.
+        gc.unfreeze()
+        flush_files()
+    flush_c()
+    end_now(status)
+
+
+def end_now(status):
+    """Ends this process with nothing but its standard streams written."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     os._exit(status)
+
+
+def has_files():
+    """Whether there is a file that may have been written to."""
+    import fcntl
+    import stat
+
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            mode = os.fstat(fd).st_mode
+            is_file = fd > HOST_FDS and (stat.S_ISREG(mode) or stat.S_ISFIFO(mode))
+            if is_file and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+                return True
+    return False
+
+
+def flush_files():
+    """Writes what open files hold back. The interpreter would when it takes them apart."""
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+    # By type: `isinstance` asks the object, which may be somebody's proxy. Texts before bytes.
+    files = [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+    for each in sorted(files, key=lambda each: not issubclass(type(each), io.TextIOWrapper)):
+        with contextlib.suppress(Exception):
+            each.flush()
+
+
+def flush_c():
+    """The same for what C code has printed."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).fflush(None)

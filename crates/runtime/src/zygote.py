@@ -7,7 +7,6 @@ its time; what runs after a fork must be quick and import nothing.
 import _thread
 import atexit
 import contextlib
-import ctypes
 import gc
 import importlib
 import importlib.machinery
@@ -15,7 +14,6 @@ import importlib.util
 import os
 import random
 import secrets
-import ssl
 import stat
 import sys
 import tempfile
@@ -25,7 +23,17 @@ import types
 import uuid
 import weakref
 
-from _exuvia_scan import Scan
+from _exuvia_scan import Scan, is_installed
+
+# Some Pythons are built without OpenSSL or libffi.
+try:
+    import ssl
+except ImportError:
+    ssl = None
+try:
+    import ctypes
+except ImportError:
+    ctypes = None
 
 # What workers import late: `worker.py`, the converters of `values/`, asyncio, tracebacks.
 OURS = (
@@ -40,20 +48,25 @@ BESIDE = (("numpy", "numpy.random"),)
 STDLIB_US = 5_000
 # How long a thread that is about to end may take.
 THREAD_END_S = 0.1
+# Names of threads that the host is told, and how much of each.
+MOST_THREADS = 16
+THREAD_NAME = 64
 # Descriptors up to here are the host's.
 HOST_FDS = 5
 # How much of the files' names in /proc/self/maps says that it is a library with threads.
 THREADED = ("openblas", "mkl_rt", "libblis", "libgomp", "libomp", "libiomp5")
 # Their functions that set the number of threads, and the type of the number.
 SET_THREADS = {
-    "openblas_set_num_threads": ctypes.c_int,
-    "openblas_set_num_threads64_": ctypes.c_int,
-    "scipy_openblas_set_num_threads": ctypes.c_int,
-    "scipy_openblas_set_num_threads64_": ctypes.c_int,
-    "MKL_Set_Num_Threads": ctypes.c_int,
-    "bli_thread_set_num_threads": ctypes.c_int64,
-    "omp_set_num_threads": ctypes.c_int,
+    "openblas_set_num_threads": "c_int",
+    "openblas_set_num_threads64_": "c_int",
+    "scipy_openblas_set_num_threads": "c_int",
+    "scipy_openblas_set_num_threads64_": "c_int",
+    "MKL_Set_Num_Threads": "c_int",
+    "bli_thread_set_num_threads": "c_int64",
+    "omp_set_num_threads": "c_int",
 }
+# Those of OpenBLAS, which can put its threads to rest.
+BLAS_SETTERS = ("openblas_set_num_threads", "openblas_set_num_threads64_")
 # From the Gregorian calendar's first day to 1970, in steps of 100 ns.
 UUID_EPOCH = 0x01B21DD213814000
 
@@ -83,14 +96,13 @@ inherited = Inherited()
 
 def warm(worker, request, imported):
     """Fills the image. Gives the number of its modules and what its user should know."""
-    path = list(request.search_path)
-    if sys.path[: len(path)] != path:
-        sys.path[:0] = path
     check_threads("")
     with Entropy() as entropy:
         for name in OURS:
             importlib.import_module(name)
         rehearse(worker)
+        # From here on the user's own modules would be found.
+        sys.path[:0] = request.search_path
         importer = Importer(worker, request.leave_out, imported)
         for name in request.preload:
             importer.preload(name)
@@ -110,21 +122,51 @@ def warm(worker, request, imported):
         # It looks at OMP_NUM_THREADS once, and starts threads when it has something for them.
         arrow.set_cpu_count(request.blas_threads)
         check_threads("pyarrow")
+    count = len(sys.modules)
+    forget_shadowed(worker.FIRST, request.search_path)
+    # What is held back would be written by each fork.
+    worker.flush_files()
+    worker.flush_c()
     gc.collect()
     gc.freeze()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    return len(sys.modules), notes
+    return count, notes
+
+
+def forget_shadowed(first, search_path):
+    """Forgets modules of the standard library that the user has others for.
+
+    A worker that starts afresh finds those; here ours have been imported first.
+    """
+    names = set()
+    for folder in search_path:
+        if not is_installed(folder):
+            with contextlib.suppress(OSError):
+                names.update(name.partition(".")[0] for name in os.listdir(folder))  # noqa: PTH208
+    for name in names & sys.stdlib_module_names & (sys.modules.keys() - first):
+        ours = getattr(sys.modules[name], "__spec__", None)
+        found = importlib.machinery.PathFinder.find_spec(name)
+        is_file = ours is not None and ours.has_location
+        if is_file and found is not None and found.loader and found.origin != ours.origin:
+            for each in list(sys.modules):
+                if each == name or each.startswith(name + "."):
+                    del sys.modules[each]
 
 
 def rehearse(worker):
     """Goes once where every worker would be the first to go."""
-    # OpenSSL sets its generator up, which takes milliseconds.
-    ssl.RAND_bytes(1)
-    try:
-        raise LookupError
-    except LookupError as error:
-        worker.describe(error, error.__traceback__)
+    if ssl is not None:
+        # OpenSSL sets its generator up, which takes milliseconds.
+        ssl.RAND_bytes(1)
+
+    async def handler(one: int, *, two: str | None = None) -> dict[str, float]:
+        """For the form."""
+
+    for _ in range(3):
+        worker.plan("module", "handler", handler)
+        try:
+            raise LookupError
+        except LookupError as error:
+            worker.describe(error, error.__traceback__)
 
 
 # === importing ===
@@ -173,7 +215,7 @@ class Importer:
         if self.is_new(name):
             start = time.perf_counter_ns()
             # A module may even leave the program when it finds that it cannot run.
-            with contextlib.suppress(BaseException):
+            with contextlib.suppress(BaseException), self.worker.one_process():
                 importlib.import_module(name)
             self.done(name, start, is_there=name in sys.modules)
         module = sys.modules.get(name)
@@ -189,7 +231,7 @@ class Importer:
         if item in sys.modules or not self.is_new(item):
             return
         start = time.perf_counter_ns()
-        with contextlib.suppress(BaseException):
+        with contextlib.suppress(BaseException), self.worker.one_process():
             if not hasattr(module, attribute) and hasattr(module, "__path__"):
                 importlib.import_module(item)
         self.done(item, start, is_there=item in sys.modules)
@@ -215,13 +257,14 @@ def other_threads():
     """The names of this process's other threads."""
     by_id = {thread.native_id: thread.name for thread in threading.enumerate()}
     names = []
+    comm = "/proc/self/task/{}/comm"
     for task in sorted(map(int, os.listdir("/proc/self/task"))):  # noqa: PTH208
         if task == os.getpid():
             continue
-        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as comm:  # noqa: PTH123
+        with contextlib.suppress(OSError), open(comm.format(task), errors="replace") as file:  # noqa: PTH123
             # To the system, Python's own threads are all `python`.
-            names.append(by_id.get(task) or comm.read().strip())
-    return names
+            names.append((by_id.get(task) or file.read().strip())[:THREAD_NAME])
+    return names[:MOST_THREADS]
 
 
 # === what forks would share ===
@@ -356,6 +399,11 @@ def find_descriptors():
 
 def find_set_threads():
     """Remembers the functions that set the number of threads of the libraries that are loaded."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        inherited.set_threads.append(torch.set_num_threads)
+    if ctypes is None:
+        return
     with open("/proc/self/maps") as maps:  # noqa: PTH123
         files = dict.fromkeys(line.split(maxsplit=5)[-1].strip() for line in maps if "/" in line)
     known = set()
@@ -371,11 +419,25 @@ def find_set_threads():
             address = ctypes.cast(function, ctypes.c_void_p).value if function else None
             if address and address not in known:
                 known.add(address)
-                function.argtypes, function.restype = [number], None
-                inherited.set_threads.append(function)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        inherited.set_threads.append(torch.set_num_threads)
+                function.argtypes, function.restype = [getattr(ctypes, number)], None
+                if not set_at_rest(library, function):
+                    inherited.set_threads.append(function)
+    check_threads("OpenBLAS")
+
+
+def set_at_rest(library, function):
+    """Sets the number of threads of an OpenBLAS so that they start with the first use of them.
+
+    Set in each worker they would start at once, and turn in circles for 25 ms in wait of work,
+    which makes every page fault of the young worker twice as dear.
+    """
+    shutdown = getattr(library, "blas_thread_shutdown_", None)
+    if shutdown is None or not function.__name__.endswith(BLAS_SETTERS):
+        return False
+    function(inherited.blas_threads)
+    shutdown.argtypes, shutdown.restype = [], ctypes.c_int
+    shutdown()
+    return True
 
 
 # === after the fork ===
@@ -389,8 +451,6 @@ def after_fork():
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = original
-    with trouble("close what imports opened"):
-        close_descriptors()
     with trouble("leave the image's exit handlers to nobody"):
         forget_exits()
     reseed()
@@ -414,11 +474,18 @@ def trouble(what):
 
 def close_descriptors():
     """Puts /dev/null in their place: their owners will close the numbers once more."""
-    if inherited.descriptors:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for fd in inherited.descriptors:
-            os.dup2(null, fd, inheritable=False)
-        os.close(null)
+    descriptors, inherited.descriptors = inherited.descriptors, []
+    if descriptors:
+        with trouble("close what imports opened"):
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            for fd in descriptors:
+                os.dup2(null, fd, inheritable=False)
+            os.close(null)
+
+
+# Before the hooks of imports, which may open others by the same numbers; in a worker's own forks
+# there is nothing left to close.
+os.register_at_fork(after_in_child=close_descriptors)
 
 
 def forget_exits():
@@ -438,8 +505,9 @@ def forget_exits():
 
 def reseed():
     """Python's own `random` has seen to itself."""
-    with trouble("reseed ssl"):
-        ssl.RAND_add(os.urandom(32), 32.0)
+    if ssl is not None:
+        with trouble("reseed ssl"):
+            ssl.RAND_add(os.urandom(32), 32.0)
     with trouble("reseed uuid"):
         reseed_uuid()
     numbers = sys.modules.get("numpy.random")
@@ -510,20 +578,28 @@ class UuidTimes:
 
 def main(worker, zygote, stacks_signal):
     """Fills the image, then forks on request: what returns from `serve` is a worker."""
-    began = time.monotonic_ns()
     worker.prepare(stacks_signal)
-    request = types.SimpleNamespace(**zygote.request(sys.version.split()[0]))
-    try:
-        modules, notes = warm(worker, request, zygote.imported)
-    except ThreadsError as error:
-        zygote.threads(error.item, error.threads)
-        return
-    except worker.LoadError as error:
-        zygote.failed(str(error), worker.cause_of(error))
-        return
-    zygote.ready((time.monotonic_ns() - began) // 1000, modules, notes)
-    if zygote.serve():
+    if fill(worker, zygote) and zygote.serve():
         worker.forked = True
         after_fork()
         worker.work(zygote.engine())
         worker.leave()
+    # A zygote runs no exit handlers either.
+    worker.end_now(0)
+
+
+def fill(worker, zygote):
+    """Does what the host asks for; says whether the image is complete."""
+    began = time.monotonic_ns()
+    request = types.SimpleNamespace(**zygote.request(sys.version.split()[0]))
+    try:
+        modules, notes = warm(worker, request, zygote.imported)
+    except ThreadsError as error:
+        zygote.threads(error.item, [worker.plain(name) for name in error.threads])
+        return False
+    except worker.LoadError as error:
+        zygote.failed(worker.plain(str(error)), worker.plain(worker.cause_of(error)))
+        return False
+    notes = [worker.plain(note) for note in notes]
+    zygote.ready((time.monotonic_ns() - began) // 1000, modules, notes)
+    return True
