@@ -8,7 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ STOP_SECONDS = 15.0
 
 # `None` is a value to send: this is the absence of one.
 NOTHING: Any = object()
+
+# How the kernel names our processes.
+WORKER = "exuvia-worker"
+ZYGOTE = "exuvia-zygote"
 
 LISTENING = re.compile(r"listening on (http://([0-9.]+|\[[0-9a-f:]+\]):([0-9]+))")
 
@@ -98,6 +103,81 @@ def in_session(session: int) -> list[int]:
     ]
 
 
+def children_of(pid: int) -> list[int]:
+    """Running processes whose parent it is."""
+    return [
+        process
+        for process in all_processes()
+        if (stat := stat_of(process)) is not None and stat.parent == pid
+    ]
+
+
+def name_of(pid: int) -> str:
+    """What `ps` and `top` call it; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def named(name: str, parent: int) -> list[int]:
+    """Running children of the process that have this name."""
+    return [pid for pid in children_of(parent) if name_of(pid) == name]
+
+
+def zombies_of(parent: int) -> list[int]:
+    """Children that ended and that nobody has buried."""
+    found = []
+    for process in all_processes():
+        with suppress(OSError):
+            words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            if words[0] == "Z" and int(words[1]) == parent:
+                found.append(process)
+    return found
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """What each descriptor of a process is: a path, or a kind like `socket`."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closed meanwhile.
+        with suppress(OSError):
+            found[int(entry.name)] = re.sub(r":\[\d+\]$", "", str(entry.readlink()))
+    return found
+
+
+def held(pid: int) -> tuple[Counter[str], int]:
+    """How many descriptors of each kind a process has, and how many maps of memfds.
+
+    Those stay when the descriptor is closed.
+    """
+    maps = Path(f"/proc/{pid}/maps").read_text().count("/memfd:")
+    kinds = (re.sub(r"^/proc/\d+", "/proc/N", what) for what in descriptors(pid).values())
+    return Counter(kinds), maps
+
+
+def held_at_rest(pid: int) -> tuple[Counter[str], int]:
+    """The same once it does not change: connections take a moment to be closed."""
+    seen = held(pid)
+    for _ in range(100):
+        time.sleep(0.1)
+        before, seen = seen, held(pid)
+        if seen == before:
+            break
+    return seen
+
+
+def wait_for_rest(pid: int, before: tuple[Counter[str], int], seconds: float = 10.0) -> None:
+    """Wait until a process holds what it held, see `held`; say what is more or less."""
+    try:
+        wait_until("rest", lambda: held(pid) == before, seconds)
+    except AssertionError:
+        (kinds, maps), (kinds_before, maps_before) = held(pid), before
+        more, less = kinds - kinds_before, kinds_before - kinds
+        text = f"more {dict(more)}, less {dict(less)}, memfds mapped {maps_before} -> {maps}"
+        raise AssertionError(text) from None
+
+
 # === answers ===
 
 
@@ -138,12 +218,20 @@ class Server:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def children(self) -> list[int]:
-        """Its running workers, and what those started."""
+        """Its running workers and zygotes, and what those started."""
         found = descendants(self.pid)
         for process in found:
             if (stat := stat_of(process)) is not None:
                 self._seen[process] = stat
         return found
+
+    def workers(self) -> list[int]:
+        """Its running workers."""
+        return named(WORKER, self.pid)
+
+    def zygotes(self) -> list[int]:
+        """The process that workers are forked from, while there is one."""
+        return named(ZYGOTE, self.pid)
 
     def request(
         self,
@@ -162,6 +250,20 @@ class Server:
             return Answer(answer.status, names, answer.read())
         finally:
             connection.close()
+
+    def metrics(self) -> dict[str, float]:
+        """What `/metrics` says, by name and labels as they stand there."""
+        lines = self.get("/metrics").body.decode().splitlines()
+        words = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+        return {name: float(value) for name, value in words}
+
+    def restarts(self) -> dict[str, int]:
+        """How many workers were replaced, by reason."""
+        found = {}
+        for name, value in self.metrics().items():
+            if match := re.fullmatch(r'exuvia_worker_restarts_total\{reason="(\w+)"\}', name):
+                found[match[1]] = int(value)
+        return found
 
     def get(self, path: str, timeout: float = 30.0) -> Answer:
         """GET ``path``."""
@@ -248,9 +350,17 @@ def _describe(pid: int) -> str:
 
 @contextmanager
 def serving(
-    command: list[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    command: list[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    user: int | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Server]:
-    """Run ``command`` as a server until the block ends; then nothing of it may be left."""
+    """Run ``command`` as a server until the block ends; then nothing of it may be left.
+
+    As another user where `user` is given; with these descriptors beside the standard ones.
+    """
     with tempfile.TemporaryDirectory(prefix="exuvia-test-") as folder:
         log_path = Path(folder, "stderr")
         with log_path.open("wb") as log:
@@ -262,6 +372,10 @@ def serving(
                 cwd=cwd or ROOT,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+                pass_fds=pass_fds,
             )
         server = Server(process, log_path)
         try:

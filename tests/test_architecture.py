@@ -229,6 +229,22 @@ def test_what_the_specification_says_holds_a_promise_is_there() -> None:
     assert not missing, f"SPECIFICATION.md names {', '.join(missing)}"
 
 
+def test_every_sentence_on_processes_is_named_by_a_test() -> None:
+    page = (ROOT / "docs/processes.md").read_text(encoding="utf-8")
+    numbers = set(re.findall(r"^\* \*\*(\d+\.\d+)\*\*", page, re.MULTILINE))
+    named: set[str] = set()
+    tests = [*(ROOT / "tests").glob("*.py"), *(ROOT / "crates").glob("*/tests/**/*.rs")]
+    tests += (ROOT / "crates").glob("*/src/**/*.rs")
+    for path in tests:
+        text = path.read_text(encoding="utf-8")
+        for line in text.splitlines():
+            if "processes.md" in line:
+                named.update(re.findall(r"\b\d\.\d+\b", line.partition("processes.md")[2]))
+    assert len(numbers) > 20
+    assert numbers <= named, f"no test names {', '.join(sorted(numbers - named))}"
+    assert named <= numbers, f"not on the page: {', '.join(sorted(named - numbers))}"
+
+
 def test_every_crate_is_on_the_map() -> None:
     page = ROOT / "ARCHITECTURE.md"
     text = page.read_text(encoding="utf-8")

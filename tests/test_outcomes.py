@@ -86,18 +86,18 @@ def test_a_handler_that_never_ends_is_stopped_and_shows_where_it_was(
 
 
 def test_a_cancelled_task_ends_at_its_deadline_and_its_worker_lives(impatient: Server) -> None:
-    before = impatient.children()
+    before = impatient.workers()
     body = problem(impatient.post("/unruly/shy", {}), "timeout", 504)
     assert body["started"] is True
     wait_until("its output", lambda: "cancelled, cleaning up" in impatient.log())
-    assert impatient.children() == before
+    assert impatient.workers() == before
 
 
 def test_a_task_that_ignores_its_cancelling_costs_the_worker(impatient: Server) -> None:
-    before = impatient.children()
+    before = impatient.workers()
     problem(impatient.post("/unruly/stubborn", {}), "timeout", 504)
     still_serves(impatient)
-    assert set(before).isdisjoint(impatient.children())
+    assert set(before).isdisjoint(impatient.workers())
 
 
 def test_os_exit_is_an_outcome_with_its_status(server: Server) -> None:
@@ -107,10 +107,10 @@ def test_os_exit_is_an_outcome_with_its_status(server: Server) -> None:
 
 
 def test_sys_exit_is_an_exception_and_the_worker_lives(server: Server) -> None:
-    before = server.children()
+    before = server.workers()
     body = problem(server.post("/unruly/quits", {}), "exception", 500)
     assert body["exception"]["class"] == "SystemExit"
-    assert server.children() == before
+    assert server.workers() == before
 
 
 def test_fifty_megabytes_of_output_are_cut_and_the_call_succeeds(serve: Serve) -> None:
