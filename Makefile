@@ -18,7 +18,7 @@ test: ## build, then run every test
 build: ## set up .venv, build the release binary and install the wheel
 	@scripts/build all
 
-bench: ## measure the same handler under Exuvia, Granian and uvicorn
+bench: ## measure beside Granian and uvicorn, and beside multiprocessing
 	@scripts/bench $(ARGS)
 
 lint: ## check formatting, lints, types and licences

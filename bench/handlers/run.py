@@ -6,11 +6,9 @@ the numbers too. Nothing but the standard library is used.
 
 import argparse
 import contextlib
-import datetime
 import http.client
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -26,7 +24,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.append(str(HERE.parent))
+import common  # noqa: E402
+
+ROOT = common.ROOT
 PEERS = ROOT / "bench/.venv/bin"
 PATH = "/handler/greet"
 BASELINE = "FastAPI on Granian"
@@ -111,7 +112,7 @@ def kinds(exuvia: Path, exuvia_python: Path) -> list[Kind]:
                 *("--port", str(port), "--python", str(exuvia_python)),
             ],
             "" if exuvia.is_file() else f"{exuvia} does not exist (run `make build`)",
-            _first_line([str(exuvia), "--version"]),
+            common.first_line([str(exuvia), "--version"]),
         ),
         Kind(
             BASELINE,
@@ -305,15 +306,7 @@ def table(servers: list[Running], case: Case) -> str:
                 f"{sum(s.errors for s in samples)}{note}",
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return f"{case.title}\n" + "\n".join(lines)
+    return common.columns(case.title, rows)
 
 
 def median(server: Running, case: Case, name: str) -> float:
@@ -322,47 +315,10 @@ def median(server: Running, case: Case, name: str) -> float:
     return statistics.median(values)
 
 
-def machine() -> dict[str, str]:
-    """What was measured on, so that a number never stands alone."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-        model = found[1] if found else model
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": commit(),
-        "cpu": f"{model}, {len(os.sched_getaffinity(0))} cores",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "load before": load_average(),
-        "wrk": _first_line(["wrk", "--version"]),
-    }
-
-
-def commit() -> str:
-    """The commit that is checked out, and whether the files are as it has them."""
-    head = _first_line(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
-    changed = _first_line(["git", "-C", str(ROOT), "status", "--porcelain"])
-    return f"{head}{' with changes' if changed else ''}"
-
-
-def load_average() -> str:
-    """Load over 1, 5 and 15 minutes: other work on the machine is in the numbers."""
-    return " ".join(f"{value:.2f}" for value in os.getloadavg())
-
-
-def _first_line(command: list[str]) -> str:
-    """The first line a command prints; wrk prints its version and fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except OSError:
-        return ""
-    return (done.stdout.strip() or done.stderr.strip()).partition("\n")[0]
-
-
 def _peer_version(package: str) -> str | None:
     """The version of a package in bench/.venv."""
     code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    line = _first_line([str(PEERS / "python"), "-I", "-c", code])
+    line = common.first_line([str(PEERS / "python"), "-I", "-c", code])
     return line if re.fullmatch(r"[0-9][\w.+-]*", line) else None
 
 
@@ -410,13 +366,13 @@ def main() -> None:
     if not present:
         sys.exit("error: there is nothing to measure")
 
-    facts = machine()
+    facts = {**common.machine(), "wrk": common.first_line(["wrk", "--version"])}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = [stack.enter_context(running(kind, Path(folder))) for kind in present]
         measure(servers, cases, chosen.rounds, chosen.seconds)
-    facts["load after"] = load_average()
+    facts["load after"] = common.load_average()
     for path, name in ((PEERS / "python", "Python of peers"), (chosen.python, "Python of Exuvia")):
-        if line := _first_line([str(path), "--version"]):
+        if line := common.first_line([str(path), "--version"]):
             facts[name] = line.removeprefix("Python ")
 
     print(f"# bench/handlers\n\n{METHOD}")

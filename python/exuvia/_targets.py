@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
+
+Named: TypeAlias = str | os.PathLike[str] | Callable[..., Any]
+"""What can be a target: the text of one, a file or a function."""
 
 
-def name_of(target: str | Callable[..., Any]) -> str:
+def name_of(target: Named) -> str:
     """Give the name under which a worker finds the function: `module:function` or by file."""
     if isinstance(target, str):
         return target
+    if isinstance(target, os.PathLike):
+        return os.fspath(target)
     module = getattr(target, "__module__", None)
     name = getattr(target, "__qualname__", None)
     if module == "__main__":

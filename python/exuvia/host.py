@@ -6,14 +6,14 @@ import atexit
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from exuvia import _native
-from exuvia._targets import name_of, search_path
+from exuvia._targets import Named, name_of, search_path
 
 __all__ = ["Host", "HostTarget", "ImageStatus", "WorkerStatus"]
 
@@ -83,7 +83,7 @@ class Host:
 
     Args:
         *targets: What to serve: `file.py:function`, `module:function`, a function of an importable
-            module, or a file or module as a whole.
+            module, or a file (as text or path) or module as a whole.
         python: The interpreter of the workers. Default: the one that runs this program.
         workers: How many processes take calls. With 0, calls wait until `scale` makes some.
         spares: Workers beyond these that are kept ready to take the place of one that ends.
@@ -111,7 +111,7 @@ class Host:
 
     def __init__(
         self,
-        *targets: str | Callable[..., Any],
+        *targets: Named,
         python: str | os.PathLike[str] | None = None,
         workers: int = 1,
         spares: int = 0,
@@ -120,7 +120,7 @@ class Host:
         timeout: float = 30.0,
         start_method: Literal["fork", "spawn"] = "fork",
         preload: Iterable[str] = (),
-        warm: Iterable[str | Callable[..., Any]] = (),
+        warm: Iterable[Named] = (),
         blas_threads: int | None = None,
         max_rss: int | str | None = None,
         max_calls: int | None = None,
@@ -279,7 +279,7 @@ class HostTarget:
         return f"<exuvia.HostTarget {self._handler}>"
 
 
-def _warm_names(functions: Iterable[str | Callable[..., Any]]) -> object:
+def _warm_names(functions: Iterable[Named]) -> object:
     if isinstance(functions, str) or not isinstance(functions, Iterable):
         # Not a list of functions, which the pool says.
         return functions

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from exuvia._targets import name_of
+from exuvia._targets import Named, name_of
 from exuvia.host import Host
 
 __all__ = ["Target", "call"]
@@ -54,7 +54,7 @@ class Target:
 
     def __init__(
         self,
-        target: str | Callable[..., Any],
+        target: Named,
         *,
         python: str | os.PathLike[str] | None = None,
         workers: int = 1,
@@ -64,7 +64,7 @@ class Target:
         timeout: float = 30.0,
         start_method: Literal["fork", "spawn"] = "fork",
         preload: Iterable[str] = (),
-        warm: Iterable[str | Callable[..., Any]] = (),
+        warm: Iterable[Named] = (),
         blas_threads: int | None = None,
         max_rss: int | str | None = None,
         max_calls: int | None = None,
@@ -137,7 +137,7 @@ class Target:
         return f"<exuvia.Target {self._handler}>"
 
 
-def call(target: str | Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def call(target: Named, /, *args: Any, **kwargs: Any) -> Any:
     """Call a function in a worker process and wait for its result, 30 seconds at most.
 
     The worker is started at the first call of a target and kept for the next ones; use `Target`
