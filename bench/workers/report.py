@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
-from common import columns, load_average, machine  # noqa: E402
+from common import columns, load_average, machine
 
 __all__ = ["columns", "facts", "load_average", "median_of", "memory_of", "mib", "ms", "p99_of"]
 

@@ -75,6 +75,15 @@ def cases() -> list[Case]:
             ],
         ),
         Case(
+            "plain",
+            "The same with a handler that uses numpy alone (ms)",
+            [
+                Contender("exuvia", "Exuvia", "plain"),
+                Contender("forkserver", "multiprocessing forkserver", "plain"),
+                Contender("fork", "multiprocessing fork", "plain"),
+            ],
+        ),
+        Case(
             "own",
             "The same where the user's own code takes long to import (ms)",
             [
