@@ -39,6 +39,7 @@ class Exuvia:
         import exuvia
 
         self.handler = f"{module}:total"
+        self.hold = f"{module}:hold"
         self.host = exuvia.Host(f"{module}.py", workers=1, **settings)
         self.pids: list[int] = []
 
@@ -65,7 +66,7 @@ class Exuvia:
         # As long as all are busy, the next call goes to one that has had none.
         for seconds in (0.5, 2.0):
             target = [
-                threading.Thread(target=self.host.call, args=("handler:hold", N, seconds))
+                threading.Thread(target=self.host.call, args=(self.hold, N, seconds))
                 for _ in range(count)
             ]
             for thread in target:

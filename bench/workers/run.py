@@ -105,12 +105,13 @@ def cases() -> list[Case]:
 
 
 CROWDS = [
-    ("exuvia", "Exuvia"),
-    ("exuvia-warm", "Exuvia, warm"),
-    ("exuvia-spawn", "Exuvia, start_method='spawn'"),
-    ("spawn", "multiprocessing spawn"),
-    ("forkserver", "multiprocessing forkserver"),
-    ("fork", "multiprocessing fork"),
+    ("exuvia", "Exuvia", "handler"),
+    ("exuvia-warm", "Exuvia, warm", "handler"),
+    ("exuvia", "Exuvia, a handler that uses numpy alone", "plain"),
+    ("exuvia-spawn", "Exuvia, start_method='spawn'", "handler"),
+    ("spawn", "multiprocessing spawn", "handler"),
+    ("forkserver", "multiprocessing forkserver", "handler"),
+    ("fork", "multiprocessing fork", "handler"),
 ]
 
 # From one mark to the next, and what happens there.
@@ -258,9 +259,9 @@ def phases(case: Case) -> str:
 def crowds(count: int) -> str:
     """Memory of many workers, contender by contender."""
     rows = [("", "PSS each", "private each", "PSS of the zygote or server", "PSS in sum")]
-    for key, name in CROWDS:
+    for key, name, module in CROWDS:
         print(f"memory: {name}", file=sys.stderr)
-        with running([Contender(key, name)]) as [one]:
+        with running([Contender(key, name, module)]) as [one]:
             answer = one.ask(f"crowd {count}")
             workers = [report.memory_of(pid) for pid in answer["workers"]]
             others = sum(report.memory_of(pid)[0] for pid in answer["others"])
