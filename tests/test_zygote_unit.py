@@ -338,7 +338,7 @@ def test_a_library_that_fails_in_a_worker_keeps_nothing_else_from_being_done(
 import io
 def fails(*_):
     raise RuntimeError("whim")
-zygote.reseed_numpy = zygote.reseed_uuid = fails
+chance.reseed_numpy = chance.reseed_uuid = fails
 zygote.inherited.set_threads.insert(0, fails)
 sys.stderr = io.StringIO()
 def look():

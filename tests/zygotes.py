@@ -23,7 +23,7 @@ def load(name):
     spec.loader.exec_module(module)
     return module
 
-worker, scan, zygote = load("worker"), load("scan"), load("zygote")
+worker, scan, chance, zygote = map(load, ("worker", "scan", "chance", "zygote"))
 # Where a zygote has what the host gave it.
 while os.open("/dev/null", os.O_RDONLY) < 5:
     pass

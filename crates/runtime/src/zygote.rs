@@ -44,9 +44,11 @@ const NOT_A_WORKER: i32 = 120;
 #[pyfunction]
 pub fn zygote_main(py: Python<'_>) -> PyResult<()> {
     let worker = worker_module(py)?;
+    // `zygote.py` finds these two under their names.
     let source = c_str!(include_str!("scan.py"));
-    // `zygote.py` finds it under this name.
     PyModule::from_code(py, source, c"<exuvia scan>", c"_exuvia_scan")?;
+    let source = c_str!(include_str!("chance.py"));
+    PyModule::from_code(py, source, c"<exuvia chance>", c"_exuvia_chance")?;
     let source = c_str!(include_str!("zygote.py"));
     let python = PyModule::from_code(py, source, c"<exuvia zygote>", c"_exuvia_zygote")?;
     let zygote = Bound::new(py, Zygote::open(&worker))?;
