@@ -10,8 +10,9 @@ from typing import Protocol
 
 import pytest
 from processes import ROOT, Server, serving
+from programs import Completed, Run, Start, programs, to_the_end
 
-Completed = subprocess.CompletedProcess[str]
+__all__ = ["Call", "Completed", "Serve"]
 
 
 class Serve(Protocol):
@@ -108,3 +109,16 @@ def call(exuvia_bin: Path, project_python: Path) -> Call:
         )
 
     return run
+
+
+@pytest.fixture
+def start(project_python: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start programs; nothing of them may outlive the test."""
+    with programs(project_python, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Run a program to its end."""
+    return to_the_end(start)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from conftest import Completed
 from processes import descendants, in_session, wait_until
 
 HANDLERS = Path(__file__).parent / "handlers"
 
+Completed = subprocess.CompletedProcess[str]
 Start = Callable[..., subprocess.Popen[str]]
 Run = Callable[..., Completed]
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,11 @@ from typing import Any
 import exuvia
 import pytest
 from processes import wait_until
-from programs import HANDLERS, Run, Start, children, lines, programs, to_the_end
+from programs import HANDLERS, Run, Start, children, lines
 
 KINDS = f"{HANDLERS}/kinds.py"
 SHED = f"{HANDLERS}/shed.py"
 UNRULY = f"{HANDLERS}/unruly.py"
-
-
-@pytest.fixture
-def start(project_python: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start programs; nothing of them may outlive the test."""
-    with programs(project_python, tmp_path) as start:
-        yield start
-
-
-@pytest.fixture
-def run(start: Start) -> Run:
-    """Run a program to its end."""
-    return to_the_end(start)
 
 
 # === its end ===

@@ -29,7 +29,7 @@ from processes import (
     wait_until,
     zombies_of,
 )
-from programs import Run, lines, programs, to_the_end
+from programs import Run, lines
 from test_pythons import found as found_pythons
 
 KIN = Path(__file__).parent / "handlers" / "kin.py"
@@ -74,13 +74,6 @@ def server(serve: Serve, request: pytest.FixtureRequest) -> Server:
     wait_for_workers(server, 2)
     assert method(server) == request.param
     return server
-
-
-@pytest.fixture
-def run(project_python: Path, tmp_path: Path) -> Iterator[Run]:
-    """Run programs to their end; nothing of them may outlive the test."""
-    with programs(project_python, tmp_path) as start:
-        yield to_the_end(start)
 
 
 # === whose child ===

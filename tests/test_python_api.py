@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,11 @@ import pandas as pd
 import pytest
 from conftest import Completed
 from processes import alive, descendants, in_session, serving, wait_until
-from programs import HANDLERS, Run, Start, lines, programs, to_the_end
+from programs import HANDLERS, Run, Start, lines
 
 KINDS = HANDLERS / "kinds.py"
 OWN = HANDLERS / "own.py"
 UNRULY = HANDLERS / "unruly.py"
-
-
-@pytest.fixture
-def start(project_python: Path, tmp_path: Path) -> Iterator[Start]:
-    """Start programs; nothing of them may outlive the test."""
-    with programs(project_python, tmp_path) as start:
-        yield start
-
-
-@pytest.fixture
-def run(start: Start) -> Run:
-    """Run a program to its end."""
-    return to_the_end(start)
 
 
 def workers() -> set[int]:
@@ -455,7 +442,8 @@ def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(run: Run) -> None
 def test_a_fork_before_the_first_use_is_no_trouble(run: Run) -> None:
     done = run("""
         child = os.fork()
-        print(exuvia.call(H + "/kinds.py:adds", 1, 2), flush=True)
+        # In one piece: both write at a time.
+        os.write(1, f"{exuvia.call(H + '/kinds.py:adds', 1, 2)}\\n".encode())
         if child:
             os.waitpid(child, 0)
     """)
