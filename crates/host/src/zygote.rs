@@ -281,8 +281,10 @@ impl Zygote {
                     self.refusing = None;
                     drop(reply.send(Ok(process)));
                 }
-                Err(Refusal::Cannot(why)) if !self.has_forked => break Over::CannotFork(why),
-                Err(Refusal::Cannot(why)) => {
+                Err(Refusal::Cannot { why, passing }) if !passing && !self.has_forked => {
+                    break Over::CannotFork(why);
+                }
+                Err(Refusal::Cannot { why, .. }) => {
                     // What could be done once can be done again.
                     let since = *self.refusing.get_or_insert_with(Instant::now);
                     if since.elapsed() > REFUSING {
@@ -316,7 +318,7 @@ impl Zygote {
                 let pidfd = received.pop().ok_or_else(|| io::Error::other("no process came"))?;
                 Ok(Process::adopt(pidfd)?)
             }
-            Said::NotForked { why } => Err(Refusal::Cannot(why)),
+            Said::NotForked { why, passing } => Err(Refusal::Cannot { why, passing }),
             _ => Err(io::Error::other("the zygote said what it may not say now").into()),
         }
     }
@@ -370,7 +372,7 @@ impl Drop for Zygote {
 
 /// Why there is no fork.
 enum Refusal {
-    Cannot(String),
+    Cannot { why: String, passing: bool },
     Lost(io::Error),
 }
 

@@ -51,6 +51,8 @@ pub enum Said {
     NotForked {
         /// Why, in words.
         why: String,
+        /// The machine is short of something: it may be possible later.
+        passing: bool,
     },
 }
 
@@ -140,7 +142,7 @@ mod tests {
             Said::Ready(report),
             Said::Failed(Failure::Load { message: "no".into(), traceback: String::new() }),
             Said::Forked { pid: 12 },
-            Said::NotForked { why: "EINVAL".into() },
+            Said::NotForked { why: "EINVAL".into(), passing: false },
         ] {
             let packet = said.packet().expect("it fits");
             assert_eq!(Said::read(&packet), Ok(said.clone()));

@@ -25,6 +25,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyModule},
 };
+use rustix::io::Errno;
 
 use crate::engine::{Engine, WORKER_NAME, broken, worker_module};
 
@@ -172,7 +173,11 @@ impl Zygote {
                 return Ok(true);
             }
             Ok(Side::Caller { pid, pidfd }) => (Said::Forked { pid }, Some(pidfd)),
-            Err(error) => (Said::NotForked { why: error.to_string() }, None),
+            Err(error) => {
+                let passing = [Errno::AGAIN, Errno::NOMEM].map(|errno| Some(errno.raw_os_error()));
+                let passing = passing.contains(&error.raw_os_error());
+                (Said::NotForked { why: error.to_string(), passing }, None)
+            }
         };
         // JUSTIFICATION and SAFETY: as above, on this side of the fork.
         unsafe { PyOS_AfterFork_Parent() };

@@ -68,7 +68,7 @@ fn serve(plan: &str, control: &OwnedFd) -> Result<(), Broken> {
     let say = |said: &Said, descriptors: &[BorrowedFd<'_>]| -> Result<(), Broken> {
         Ok(packet::send(control, &said.packet()?, descriptors)?)
     };
-    loop {
+    for asked in 1.. {
         let mut buffer = [0; 64];
         let (length, descriptors) = packet::receive(control, &mut buffer)?;
         if length == 0 {
@@ -77,7 +77,10 @@ fn serve(plan: &str, control: &OwnedFd) -> Result<(), Broken> {
         assert_eq!((&buffer[..length], descriptors.len()), (FORK, 5));
         let mine = std::process::id();
         match plan {
-            "refuses" | "threads" => say(&Said::NotForked { why: "EINVAL".into() }, &[])?,
+            "refuses" | "threads" => say(&refusal("EINVAL", false), &[])?,
+            // The machine is full twice, and then it is not.
+            "is-short" if asked > 2 => say(&refusal("EINVAL", false), &[])?,
+            "is-short" => say(&refusal("ENOMEM", true), &[])?,
             "dies-forking" => std::process::exit(5),
             "answers-garbage" => packet::send(control, b"\xff\xff", &[])?,
             "without-process" => say(&Said::Forked { pid: mine }, &[])?,
@@ -94,6 +97,11 @@ fn serve(plan: &str, control: &OwnedFd) -> Result<(), Broken> {
             other => return Err(format!("no such plan: {other}").into()),
         }
     }
+    Ok(())
+}
+
+fn refusal(why: &str, passing: bool) -> Said {
+    Said::NotForked { why: why.into(), passing }
 }
 
 fn sleep() {
