@@ -245,6 +245,16 @@ def test_every_sentence_on_processes_is_named_by_a_test() -> None:
     assert named <= numbers, f"not on the page: {', '.join(sorted(named - numbers))}"
 
 
+def test_workers_and_zygotes_signal_nobody() -> None:
+    """processes.md 5.1"""
+    calls = re.compile(r"kill_process|pidfd_send_signal|libc::kill|os\.kill|signal\.pthread_kill")
+    folder = ROOT / "crates/runtime/src"
+    sources = [path for path in folder.rglob("*") if path.suffix in (".rs", ".py")]
+    assert len(sources) > 10
+    found = [path.name for path in sources if calls.search(path.read_text(encoding="utf-8"))]
+    assert not found, f"signals are sent in {', '.join(found)}"
+
+
 def test_every_crate_is_on_the_map() -> None:
     page = ROOT / "ARCHITECTURE.md"
     text = page.read_text(encoding="utf-8")

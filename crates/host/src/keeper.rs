@@ -66,6 +66,8 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             let next = shared.retire_old(&mut state, now);
             // Some may have been on their way when fewer were wanted.
             shared.retire_excess(&mut state);
+            shared.assign(&mut state);
+            shared.dispatch(&mut state);
             for _ in 0..state.missing(now) {
                 state.crew.launching += 1;
                 lives.spawn(link::live(shared.clone()));
@@ -107,17 +109,12 @@ impl Shared {
         let mut fresh: Vec<_> =
             state.workers.iter().filter(|(_, worker)| worker.is_fresh()).collect();
         let excess = fresh.len().saturating_sub(state.crew.wanted());
-        if excess == 0 {
-            return;
-        }
         // Those that have least to finish go first, and of these the youngest.
         fresh.sort_by_key(|(id, worker)| (worker.in_flight, std::cmp::Reverse(**id)));
         let excess: Vec<u64> = fresh[..excess].iter().map(|(id, _)| **id).collect();
         for id in excess {
             self.retire(state, id, Retire::Scale);
         }
-        self.assign(state);
-        self.dispatch(state);
     }
 
     /// Decides that a worker is to go.
@@ -166,7 +163,8 @@ impl Shared {
 
     /// Looks whether a worker that just ended a call has come to one of its limits.
     pub(crate) fn check_limits(&self, state: &mut State, id: u64) {
-        let Some(worker) = state.workers.get_mut(&id) else { return };
+        let found = state.workers.get_mut(&id).filter(|worker| worker.is_fresh());
+        let Some(worker) = found else { return };
         if worker.limits.max_calls.is_some_and(|most| worker.calls >= most) {
             self.retire(state, id, Retire::Calls);
             return self.assign(state);
@@ -225,10 +223,6 @@ impl Shared {
         }
         for id in &old {
             self.retire(state, *id, Retire::Lifetime);
-        }
-        if !old.is_empty() {
-            self.assign(state);
-            self.dispatch(state);
         }
         next
     }

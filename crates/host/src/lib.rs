@@ -8,8 +8,13 @@
 //! socket and reads the answer, and `hear` resolves the caller's future. `warden` watches the
 //! clock meanwhile. What happens when a worker dies is in `settle`. The rules are those of
 //! `docs/protocol.md`.
+//!
+//! The life of a worker: `keeper` sees that one is missing, `launch` has it forked from what
+//! `zygote` keeps warm, `link` speaks with it, `keeper` decides when it is to go. The rules are
+//! those of `docs/processes.md`.
 #![forbid(unsafe_code)]
 
+mod child;
 mod config;
 mod dispatch;
 mod hear;

@@ -2,28 +2,27 @@
 
 use std::{
     io::{self, ErrorKind},
-    os::fd::AsFd,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use exuvia_protocol::{Connection, Hello, Limits, Role, STACKS_SIGNAL};
-use exuvia_sys::{Ended, Process, RssMeter};
+use exuvia_sys::RssMeter;
 use rustix::io::Errno;
 use tokio::{
     io::AsyncReadExt,
     net::{UnixStream, unix::pipe},
     sync::Notify,
-    task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use crate::{
-    config::{StartError, Stream},
+    child::Child,
+    config::StartError,
     dispatch::AHEAD_CALLS,
     keeper::{Limits as OwnLimits, Retire},
     launch::{self, Launched},
-    output::{self, Lines, drain_pipe, lock},
+    output::drain_pipe,
     settle::Death,
     state::{Phase, Shared, Started, State, Worker},
 };
@@ -79,14 +78,10 @@ pub(crate) async fn live(shared: Arc<Shared>) -> bool {
 pub(crate) struct Link {
     pub(crate) shared: Arc<Shared>,
     pub(crate) id: u64,
-    process: Process,
-    /// The process's pidfd, which becomes readable when it ends and stays so. Tokio offers no safe
-    /// way to watch a descriptor but this one; nothing is ever read from it.
-    exit: pipe::Receiver,
+    child: Child,
     stream: UnixStream,
     crash: pipe::Receiver,
     wake: Arc<Notify>,
-    output: [(JoinHandle<()>, Arc<Mutex<Lines>>); 2],
     pub(crate) began: Instant,
     pub(crate) got_ready: Option<Instant>,
     /// It has stopped speaking: what is still read are its last words.
@@ -120,10 +115,15 @@ impl Link {
         let mut connection = Connection::new(Role::Host, limits);
         let hello = Hello { load: Some(launched.load), ..Hello::new(limits) };
         connection.hello(&hello).map_err(io::Error::other)?;
+        let id = {
+            let mut state = shared.lock();
+            state.next_worker += 1;
+            state.next_worker - 1
+        };
         // Whatever can fail comes before the worker is put on the books.
-        let exit = launched.process.as_fd().try_clone_to_owned()?;
-        let exit = pipe::Receiver::from_owned_fd_unchecked(exit)?;
         let pid = launched.process.id();
+        let output = [launched.stdout, launched.stderr];
+        let child = Child::new(launched.process, output, id, &shared.config)?;
         let wake = Arc::new(Notify::new());
         let rss_meter = RssMeter::open(pid)?;
         let began = Instant::now();
@@ -153,30 +153,19 @@ impl Link {
             metrics,
             numbers: Vec::new(),
         };
-        let id = {
+        {
             let mut state = shared.lock();
-            let id = state.next_worker;
-            state.next_worker += 1;
             let metrics = shared.config.metrics.pool.worker(&id.to_string());
             state.workers.insert(id, worker(metrics));
             state.gauge();
-            id
-        };
+        }
         tracing::debug!(worker = id, pid, "worker started");
-        let config = &shared.config;
-        let read = |pipe, stream| {
-            let lines = Lines::new(id, stream, config.max_output, config.output.clone());
-            let lines = Arc::new(Mutex::new(lines));
-            (tokio::spawn(output::read(pipe, lines.clone())), lines)
-        };
         Ok(Self {
             id,
-            exit,
-            process: launched.process,
+            child,
             stream: launched.stream,
             crash: launched.crash,
             wake,
-            output: [read(launched.stdout, Stream::Stdout), read(launched.stderr, Stream::Stderr)],
             began,
             got_ready: None,
             leaving: false,
@@ -192,7 +181,7 @@ impl Link {
         let mut broke = None;
         match stop {
             Stop::Gone => {
-                if timeout(LAST_WORDS, self.exit.readable()).await.is_err() {
+                if timeout(LAST_WORDS, self.child.exit.readable()).await.is_err() {
                     broke = Some("it closed its socket and lived on".into());
                 }
             }
@@ -208,13 +197,13 @@ impl Link {
         if matches!(self.phase(), Some(Phase::Condemned { .. })) {
             report = self.stacks().await;
         }
-        self.process.kill();
-        let ended = self.wait().await;
+        self.child.process.kill();
+        let ended = self.child.ended().await;
         if broke.is_none() {
             self.last_words();
         }
         drain_pipe(&self.crash, &mut report);
-        self.finish_output().await;
+        self.child.finish_output().await;
         self.bury(Death { ended, broke, report, got_ready: self.got_ready.is_some() })
     }
 
@@ -264,7 +253,7 @@ impl Link {
                     }
                 }
                 _ = self.stream.writable(), if blocked => {}
-                _ = self.exit.readable() => return Stop::Gone,
+                _ = self.child.exit.readable() => return Stop::Gone,
                 () = &mut start_limit, if self.got_ready.is_none() => {
                     let limit = self.shared.config.start_timeout;
                     let message = format!("the handlers were not imported within {limit:?}");
@@ -289,11 +278,11 @@ impl Link {
         let _ = timeout(LAST_WORDS, async {
             while matches!(self.write_out(), Ok(true)) {
                 tokio::select! {
-                    _ = self.exit.readable() => return,
+                    _ = self.child.exit.readable() => return,
                     _ = self.stream.writable() => {}
                 }
             }
-            drop(self.exit.readable().await);
+            drop(self.child.exit.readable().await);
         })
         .await;
     }
@@ -402,7 +391,7 @@ impl Link {
     /// Asks a worker that does not answer where its threads are.
     async fn stacks(&mut self) -> Vec<u8> {
         let mut report = Vec::new();
-        self.process.signal_number(STACKS_SIGNAL);
+        self.child.process.signal_number(STACKS_SIGNAL);
         let end = Instant::now() + STACKS_TIME;
         let mut buffer = vec![0; 16 << 10];
         loop {
@@ -414,29 +403,6 @@ impl Link {
                 }
                 _ => return report,
             }
-        }
-    }
-
-    /// Waits for the process, which was killed.
-    async fn wait(&self) -> Ended {
-        loop {
-            match self.process.try_wait() {
-                Ok(Some(ended)) => return ended,
-                Err(_) => return Ended::Unknown,
-                Ok(None) => {}
-            }
-            if self.exit.readable().await.is_err() {
-                return Ended::Unknown;
-            }
-        }
-    }
-
-    /// Prints what is still in the pipes. Grandchildren may hold them open: nobody waits for those.
-    async fn finish_output(&mut self) {
-        for (reader, lines) in &mut self.output {
-            let _ = timeout(Duration::from_millis(100), &mut *reader).await;
-            reader.abort();
-            lock(lines).finish();
         }
     }
 
@@ -455,7 +421,7 @@ impl Link {
                 Phase::Condemned { reason, .. } => format!("the worker was killed: {reason}"),
                 _ => death.words(),
             };
-            let pid = self.process.id();
+            let pid = self.child.process.id();
             tracing::warn!(worker = self.id, pid, reason, "{words}; starting another");
             self.shared.config.metrics.pool.restarts(reason).inc();
             if self.got_ready.is_none() {
@@ -470,22 +436,13 @@ impl Link {
 
 impl Link {
     fn say_retired(&self, why: Retire, calls: u64) {
-        let pid = self.process.id();
+        let pid = self.child.process.id();
         let why_words = why.words(&self.shared.config.recycle);
         if let Some(reason) = why.reason() {
             tracing::info!(worker = self.id, pid, reason, calls, "replaced: {why_words}");
             self.shared.config.metrics.pool.restarts(reason).inc();
         } else {
             tracing::info!(worker = self.id, pid, calls, "ended: {why_words}");
-        }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        // Who holds a pipe open (a grandchild) must not keep its reader.
-        for (reader, _) in &self.output {
-            reader.abort();
         }
     }
 }

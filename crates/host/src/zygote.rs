@@ -6,7 +6,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream as StdUnixStream,
     },
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,15 +20,15 @@ use tokio::{
     io::Interest,
     net::{UnixStream, unix::pipe},
     sync::{mpsc, oneshot},
-    task::JoinHandle,
     time::{sleep, timeout, timeout_at},
 };
 
 use crate::{
-    config::{StartError, StartMethod, Stream},
+    child::Child,
+    config::{StartError, StartMethod},
     image::Source,
     launch, nursery,
-    output::{self, Lines, lock},
+    output::drain_pipe,
     settle, stacks,
     state::Shared,
 };
@@ -58,12 +58,9 @@ struct Request {
 
 /// A zygote process and our ends of what it was given.
 struct Zygote {
-    process: Process,
+    child: Child,
     control: UnixStream,
     crash: pipe::Receiver,
-    /// Becomes readable when the process ends (see `Link`).
-    exit: pipe::Receiver,
-    output: [(JoinHandle<()>, Arc<Mutex<Lines>>); 2],
     began: Instant,
     imports: Vec<(String, Duration)>,
     has_forked: bool,
@@ -124,13 +121,18 @@ async fn keep_made(shared: &Shared) {
             }
             Made::Threads { item, threads } => {
                 let threads = threads.join(", ");
-                let left_out = shared.image().status.left_out.len();
+                let left_out = shared.image().status.left_out;
                 if item.is_empty() {
                     let why = format!("Python itself has more than one thread ({threads})");
                     return shared.spawn_instead(why);
                 }
-                if left_out >= MOST_LEFT_OUT {
+                if left_out.len() >= MOST_LEFT_OUT {
                     return shared.spawn_instead("too many imports start threads".into());
+                }
+                if left_out.iter().any(|(known, _)| *known == item) {
+                    let why =
+                        format!("{item} starts a thread ({threads}), also where it is left out");
+                    return shared.spawn_instead(why);
                 }
                 tracing::debug!(item, threads, "left out of the image");
                 let why = format!("it starts a thread ({threads})");
@@ -203,21 +205,13 @@ impl Zygote {
         let left_out = shared.image().status.left_out;
         let config = &shared.config;
         let started = launch::zygote(config, left_out.into_iter().map(|(item, _)| item)).await?;
-        let exit = started.process.as_fd().try_clone_to_owned()?;
         let control = StdUnixStream::from(started.control);
         control.set_nonblocking(true)?;
-        let read = |pipe, stream| {
-            let lines = Lines::new(0, stream, config.max_output, config.output.clone());
-            let lines = Arc::new(Mutex::new(lines));
-            (tokio::spawn(output::read(pipe, lines.clone())), lines)
-        };
         tracing::debug!(pid = started.process.id(), "zygote started");
         Ok(Self {
-            exit: pipe::Receiver::from_owned_fd_unchecked(exit)?,
-            process: started.process,
+            child: Child::new(started.process, [started.stdout, started.stderr], 0, config)?,
             control: UnixStream::from_std(control)?,
             crash: started.crash,
-            output: [read(started.stdout, Stream::Stdout), read(started.stderr, Stream::Stderr)],
             began: Instant::now(),
             imports: Vec::new(),
             has_forked: false,
@@ -253,7 +247,7 @@ impl Zygote {
         tracing::debug!(?took, modules = report.modules, "image ready");
         shared.publish(Source::Fork(Handle(sender)), |status| {
             status.why_spawn = None;
-            status.zygote = Some(self.process.id());
+            status.zygote = Some(self.child.process.id());
             status.took = took;
             status.imports = imports;
             status.notes = report.notes;
@@ -261,7 +255,7 @@ impl Zygote {
         let over = loop {
             let request = tokio::select! {
                 biased;
-                _ = self.exit.readable() => break Over::Lost(self.end().await),
+                _ = self.child.exit.readable() => break Over::Lost(self.end().await),
                 _ = self.control.readable() => {
                     // Nothing is to be heard that was not asked for, not even the end.
                     let heard = || packet::receive(&self.control, &mut [0]);
@@ -336,23 +330,13 @@ impl Zygote {
 
     /// Sees it to its end, and says how that was.
     async fn end(&mut self) -> String {
-        let _ = timeout(END_TIME, self.exit.readable()).await;
+        let _ = timeout(END_TIME, self.child.exit.readable()).await;
         // What it imports may have started processes.
-        self.process.kill();
-        let ended = loop {
-            match self.process.try_wait() {
-                Ok(Some(ended)) => break settle::words(ended),
-                Err(_) => break "ended".into(),
-                Ok(None) => drop(self.exit.readable().await),
-            }
-        };
-        for (reader, lines) in &mut self.output {
-            let _ = timeout(Duration::from_millis(100), &mut *reader).await;
-            reader.abort();
-            lock(lines).finish();
-        }
+        self.child.process.kill();
+        let ended = settle::words(self.child.ended().await);
+        self.child.finish_output().await;
         let mut report = Vec::new();
-        output::drain_pipe(&self.crash, &mut report);
+        drain_pipe(&self.crash, &mut report);
         let at = stacks::crashed(&report).into_iter().next();
         let at = at.map(|frame| format!(" at {}:{}", frame.file, frame.line)).unwrap_or_default();
         let after = self.imports.last().map(|(item, _)| format!(" after importing {item}"));
@@ -364,9 +348,6 @@ impl Drop for Zygote {
     fn drop(&mut self) {
         // It may have made a fork that it will not tell of.
         nursery::bury_strays();
-        for (reader, _) in &self.output {
-            reader.abort();
-        }
     }
 }
 

@@ -53,6 +53,7 @@ async fn a_zygote_that_does_not_come_to_be_is_replaced_by_fresh_starts_with_the_
         told("ready-with-garbage", ""),
         told("own-threads", "more than one thread (a-thread)"),
         told("always-threads", "too many imports"),
+        told("same-threads", "numpy starts a thread (a-thread), also where it is left out"),
         told("refuses", "EINVAL"),
         // Asked again while the machine was short, and only then given up.
         told("is-short", "EINVAL"),

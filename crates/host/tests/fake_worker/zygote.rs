@@ -47,6 +47,7 @@ pub(crate) fn be(dir: &Path) -> Result<(), Broken> {
         "threads" if !image.leave_out.contains(&item) => {
             return say(&Said::Threads { item, threads }, &[]);
         }
+        "same-threads" => return say(&Said::Threads { item, threads }, &[]),
         "always-threads" => {
             let item = format!("{item}{}", image.leave_out.len());
             return say(&Said::Threads { item, threads }, &[]);
