@@ -24,7 +24,7 @@ pub mod units;
 
 pub use ids::{CallId, CallIds};
 pub use outcome::{Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible};
-pub use payload::{Codec, Payload};
+pub use payload::{Codec, MAX_ATTACHED, Payload, Region, SHARED_FROM};
 pub use signature::{HandlerInfo, HandlerKind, Param};
 pub use spec::TargetSpec;
 pub use target::{Call, OutcomeFuture, Target, TraceContext};

@@ -4,6 +4,7 @@
 //! * [`process`]: starting a worker that dies with its host, and waiting for it by pidfd;
 //! * [`clone`]: forking a worker that becomes the host's own child;
 //! * [`packet`]: packets that carry descriptors;
+//! * [`shared`]: sealed memory that goes to another process by descriptor;
 //! * [`memory`]: how much of it a process has.
 //!
 //! Linux only.
@@ -13,7 +14,9 @@ pub mod memory;
 pub mod packet;
 pub mod page;
 pub mod process;
+pub mod shared;
 
 pub use memory::{Memory, RssMeter};
 pub use page::SharedPage;
+pub use shared::{MemoryWriter, PrivateMap, Sealed};
 pub use process::{Ended, Process, Spawn, reap_strays, spawn};
