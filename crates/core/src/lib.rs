@@ -23,8 +23,8 @@ pub mod target;
 pub mod units;
 
 pub use ids::{CallId, CallIds};
-pub use outcome::{Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible};
-pub use payload::{Codec, MAX_ATTACHED, Payload, Region, SHARED_FROM};
+pub use outcome::{Copied, Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible};
+pub use payload::{Codec, Feed, MAX_ATTACHED, Payload, Pieces, Region, Rest, SHARED_FROM};
 pub use signature::{HandlerInfo, HandlerKind, Param};
 pub use spec::TargetSpec;
 pub use target::{Call, OutcomeFuture, Target, TraceContext};

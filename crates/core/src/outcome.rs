@@ -33,6 +33,20 @@ pub struct Diagnostics {
     /// How often the call was handed to a worker. More than one: an earlier worker was lost before
     /// the call had started.
     pub attempts: u32,
+    /// Data of tables and tensors that had to be copied on its way to the handler and back.
+    #[serde(default)]
+    pub copies: Vec<Copied>,
+}
+
+/// One copy of a table's or tensor's data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// What was copied: `column "x"`, `table`.
+    pub what: String,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Why, in a clause: `pandas needs a copy because it has nulls`.
+    pub why: String,
 }
 
 /// Whose fault a failure was, judged only by what the host measured.

@@ -1,8 +1,16 @@
 //! The data of a call.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
+
+use crate::Failure;
 
 /// How the bytes of a [`Payload`] are written down.
 ///
@@ -88,6 +96,26 @@ pub struct Payload {
     pub region: Option<Region>,
     /// Tables and tensors that `body` refers to by number.
     pub attached: Vec<Region>,
+    /// Of a call: a socket from which the data comes instead, as section 10 of `docs/protocol.md`
+    /// says. A handler that reads may begin before all of it is there.
+    pub feed: Option<Feed>,
+    /// Of a result: what follows `body`, as it is made.
+    pub rest: Option<Rest>,
+}
+
+/// The reading end of a socket, for a worker.
+#[derive(Debug, Clone)]
+pub struct Feed(pub Arc<OwnedFd>);
+
+/// Pieces of a result that are still being made. Who asks for none stops the handler; dropping all
+/// clones ends the call.
+#[derive(Clone)]
+pub struct Rest(Arc<Mutex<dyn Pieces>>);
+
+/// Where [`Rest`] has its pieces from.
+pub trait Pieces: Send {
+    /// The next piece; `None` after the last, or an error where the call failed on the way.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<Failure>>>>;
 }
 
 /// Sealed memory by descriptor: what is in it can change no more, and any process that is given the
@@ -128,6 +156,52 @@ impl Payload {
         attached.fold(self.body.len() as u64, u64::saturating_add)
     }
 }
+
+// === impl Rest ===
+
+impl Rest {
+    /// Pieces that are asked for by whoever has the result.
+    pub fn new(pieces: impl Pieces + 'static) -> Self {
+        Self(Arc::new(Mutex::new(pieces)))
+    }
+
+    /// Asks for the next piece: see [`Pieces::poll_next`].
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<Failure>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_next(cx)
+    }
+
+    /// The next piece; `None` after the last.
+    ///
+    /// # Errors
+    /// The call failed on the way.
+    pub async fn next(&self) -> Option<Result<Bytes, Box<Failure>>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rest")
+    }
+}
+
+impl PartialEq for Rest {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Rest {}
+
+// === impl Feed ===
+
+impl PartialEq for Feed {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Feed {}
 
 // === impl Region ===
 

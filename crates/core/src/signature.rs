@@ -34,6 +34,12 @@ pub struct HandlerInfo {
     pub name: String,
     /// How it runs.
     pub kind: HandlerKind,
+    /// Whether it is a generator: its result comes in pieces.
+    #[serde(default)]
+    pub streams: bool,
+    /// Whether its first parameter reads: it may begin before all of its data is there.
+    #[serde(default)]
+    pub reads: bool,
     /// Its parameters in order.
     pub params: Vec<Param>,
     /// The first paragraph of its docstring, or empty.

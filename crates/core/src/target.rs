@@ -29,6 +29,9 @@ pub struct Call {
     pub text_arguments: Vec<(String, String)>,
     /// How the answer shall be written down.
     pub accept: Codec,
+    /// Whether a result may come in pieces ([`Payload::rest`]). Where not, what a generator yields
+    /// is gathered first.
+    pub streams: bool,
     /// Wall time from now until the call is stopped; `None` takes the pool's limit.
     pub timeout: Option<Duration>,
     /// The caller's place in a distributed trace, handed on to the worker.

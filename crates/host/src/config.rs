@@ -39,6 +39,8 @@ pub struct PoolConfig {
     pub handler_timeouts: HashMap<String, Duration>,
     /// Longest payload of a call in bytes.
     pub max_payload: u64,
+    /// Bytes of memory that reading one table may make in a worker.
+    pub max_table: u64,
     /// Bytes of output per call and stream that reach the sink.
     pub max_output: u64,
     /// How long a worker may take until its imports are done.

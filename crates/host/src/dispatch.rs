@@ -9,7 +9,10 @@
 use std::time::{Duration, Instant};
 
 use exuvia_core::{Codec, Failure};
-use exuvia_protocol::{OutgoingCall, frame::CallHead};
+use exuvia_protocol::{
+    Outgoing, OutgoingCall,
+    frame::{CallHead, STREAMS},
+};
 
 use crate::{
     queue::Line,
@@ -62,7 +65,7 @@ impl Shared {
         let name = &state.handlers[job.handler].name;
         let message = format!("the handler {name} is gone: its code has changed since the start");
         let failure = Failure::Load { message, traceback: String::new() };
-        self.end(state, job, None, 0, Err(Box::new(failure)));
+        self.end(state, job, None, 0, Err(Box::new(failure)), Vec::new());
     }
 
     /// Gives the first call of a line to a worker.
@@ -87,7 +90,7 @@ impl Shared {
             slot,
             head: head(&job, number, now),
             text_arguments: &job.call.text_arguments,
-            payload: job.call.payload.body.clone(),
+            payload: Outgoing::from(&job.call.payload),
         });
         if worker.unheard.is_none() {
             worker.unheard = Some(now);
@@ -106,7 +109,7 @@ impl Shared {
             let pid = worker.pid;
             if let Some(call) = worker.take(slot, wire) {
                 let failure = Failure::input("", error.to_string());
-                self.end(state, call.job, Some((id, pid)), 0, Err(Box::new(failure)));
+                self.end(state, call.job, Some((id, pid)), 0, Err(Box::new(failure)), Vec::new());
             }
         } else {
             self.look_by(state, now + patience);
@@ -127,6 +130,8 @@ fn head(job: &Job, number: u32, now: Instant) -> CallHead {
         time_left_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
         public_id: job.public(),
         trace: job.call.trace,
+        flags: if job.call.streams { STREAMS } else { 0 },
+        descriptors: 0,
     }
 }
 

@@ -1,14 +1,19 @@
 //! What a worker says, and what is done about it.
 
-use std::time::Instant;
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Instant};
 
-use exuvia_core::Failure;
-use exuvia_protocol::{Event, ProtocolError, Ready};
+use bytes::Bytes;
+use exuvia_core::{Codec, Copied, Failure, Outcome, Payload, Region, Rest};
+use exuvia_protocol::{
+    Event, Incoming, IncomingResult, Limits, ProtocolError, Ready, frame::STREAMS,
+};
+use exuvia_sys::Sealed;
 
 use crate::{
     config::StartError,
+    flow::{Flow, Reader},
     link::{Link, Stop},
-    state::{Because, Cancel, Handler, Phase, Started, State},
+    state::{Because, Cancel, Handler, Job, Phase, Reply, Started, State},
 };
 
 impl Link {
@@ -30,12 +35,23 @@ impl Link {
                 Ok(())
             }
             Event::Ready(ready) => self.hear_ready(state, *ready),
-            Event::Result { call, slot, head, payload } => {
-                let payload = exuvia_core::Payload::new(head.codec, payload);
-                self.hear_end(state, call, slot, head.run_ns, Ok(payload))
+            Event::Result(result) if result.head.flags & STREAMS != 0 => {
+                self.hear_stream(state, &result)
+            }
+            Event::Result(result) => {
+                let IncomingResult { call, slot, head, copies, payload } = result;
+                let payload = self.take(head.codec, payload)?;
+                self.hear_end(state, call, slot, head.run_ns, Ok(payload), copies)
+            }
+            Event::Piece { call, slot, piece } => {
+                self.hear_piece(state, call, slot, piece);
+                Ok(())
+            }
+            Event::End { call, slot, run_ns, copies } => {
+                self.hear_end(state, call, slot, run_ns, Ok(Payload::default()), copies)
             }
             Event::Failure { call, slot, run_ns, failure } => {
-                self.hear_end(state, call, slot, run_ns, Err(failure))
+                self.hear_end(state, call, slot, run_ns, Err(failure), Vec::new())
             }
             Event::Cancelling { call, slot } => {
                 if let Some(worker) = state.workers.get_mut(&self.id)
@@ -114,13 +130,78 @@ impl Link {
         Ok(())
     }
 
+    /// A payload with its memory, which is looked at before it is believed.
+    fn take(&self, codec: Codec, came: Incoming) -> Result<Payload, Stop> {
+        let limit = self.shared.config.max_payload.max(Limits::default().max_payload);
+        received(codec, came, limit)
+            .map_err(|error| Stop::Broke(format!("it sent memory that is not fit: {error}")))
+    }
+
+    /// A result begins that comes in pieces: its caller is told, and the call goes on.
+    fn hear_stream(&self, state: &mut State, result: &IncomingResult) -> Result<(), Stop> {
+        let (wire, slot) = (result.call, result.slot);
+        let broke = || Stop::Broke(format!("it answered call {wire}, which it does not have"));
+        let flow = Arc::new(Flow::default());
+        let Some(worker) = state.workers.get_mut(&self.id) else { return Ok(()) };
+        let place = Some((self.id, worker.pid));
+        // Those behind it would wait as long as somebody reads.
+        let back = worker.revoke_all(|call| call.wire != wire);
+        let held = worker.slots.get_mut(usize::from(slot)).and_then(Option::as_mut);
+        let held = held.filter(|held| held.wire == wire).ok_or_else(broke)?;
+        let reply = std::mem::replace(&mut held.job.reply, Reply::Streamed(flow.clone()));
+        let Reply::Whole(reply) = reply else { return Err(broke()) };
+        if !held.job.call.streams {
+            return Err(Stop::Broke("it streams a result that was wanted whole".into()));
+        }
+        let forsaken = flow.clone();
+        let reader = Reader {
+            flow,
+            shared: self.shared.clone(),
+            call: held.job.id,
+            place: (self.id, slot, wire),
+            owed: 0,
+            ended: false,
+        };
+        let payload = Payload {
+            codec: result.head.codec,
+            rest: Some(Rest::new(reader)),
+            ..Payload::default()
+        };
+        let job = self.held(state, wire, slot).ok_or_else(broke)?;
+        let diagnostics =
+            self.shared.diagnostics(state, job, place, result.head.run_ns, Vec::new());
+        if let Err(unsent) = reply.send(Outcome { result: Ok(payload), diagnostics }) {
+            // The caller left, and takes the call back itself as soon as the lock is free.
+            forsaken.forsake();
+            drop(unsent);
+        }
+        self.shared.put_back(state, back);
+        Ok(())
+    }
+
+    /// A call that this worker has.
+    fn held<'a>(&self, state: &'a State, wire: u64, slot: u16) -> Option<&'a Job> {
+        let held = state.workers.get(&self.id)?.slots.get(usize::from(slot))?.as_ref()?;
+        (held.wire == wire).then_some(&held.job)
+    }
+
+    fn hear_piece(&self, state: &State, wire: u64, slot: u16, piece: Bytes) {
+        // Of a call that is no more it is of no use.
+        if let Some(job) = self.held(state, wire, slot)
+            && let Reply::Streamed(flow) = &job.reply
+        {
+            flow.piece(piece);
+        }
+    }
+
     fn hear_end(
         &self,
         state: &mut State,
         wire: u64,
         slot: u16,
         run_ns: u64,
-        result: Result<exuvia_core::Payload, Box<Failure>>,
+        result: Result<Payload, Box<Failure>>,
+        copies: Vec<Copied>,
     ) -> Result<(), Stop> {
         let Some(worker) = state.workers.get_mut(&self.id) else { return Ok(()) };
         let Some(call) = worker.take(slot, wire) else {
@@ -146,8 +227,37 @@ impl Link {
         if run_ns > 0 {
             state.learn(call.job.handler, run_ns);
         }
-        self.shared.end(state, call.job, Some((self.id, pid)), run_ns, result);
+        self.shared.end(state, call.job, Some((self.id, pid)), run_ns, result, copies);
         self.shared.check_limits(state, self.id);
         Ok(())
     }
+}
+
+/// A payload of a worker: its memory is mapped once nobody can change it any more.
+fn received(codec: Codec, came: Incoming, limit: u64) -> io::Result<Payload> {
+    let mut memory = came.descriptors.into_iter();
+    let mut payload = Payload::new(codec, came.bytes);
+    if let Some(length) = came.shared {
+        let first = memory.next().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let sealed = Sealed::open(Arc::new(first), length)?;
+        payload.body = sealed.bytes()?;
+        payload.region = Some(region(&sealed));
+    }
+    for descriptor in memory {
+        payload.attached.push(region(&whole(descriptor)?));
+    }
+    if payload.size() > limit {
+        return Err(io::Error::other(format!("{} bytes, and {limit} are allowed", payload.size())));
+    }
+    Ok(payload)
+}
+
+/// All of what is in a descriptor.
+fn whole(memory: OwnedFd) -> io::Result<Sealed> {
+    let length = rustix::fs::fstat(&memory)?.st_size;
+    Sealed::open(Arc::new(memory), u64::try_from(length).unwrap_or(0))
+}
+
+fn region(sealed: &Sealed) -> Region {
+    Region { memory: sealed.memory().clone(), length: sealed.length() }
 }

@@ -17,6 +17,7 @@
 mod child;
 mod config;
 mod dispatch;
+mod flow;
 mod hear;
 mod image;
 mod keeper;

@@ -2,15 +2,16 @@
 
 use std::{
     io::{self, ErrorKind},
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use exuvia_protocol::{Connection, Hello, Limits, Role, STACKS_SIGNAL};
-use exuvia_sys::RssMeter;
+use exuvia_sys::{RssMeter, stream};
 use rustix::io::Errno;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, Interest},
     net::{UnixStream, unix::pipe},
     sync::Notify,
     time::{sleep, timeout},
@@ -90,6 +91,10 @@ pub(crate) struct Link {
     retired: bool,
     /// Bytes that it made us write since it last read all of them.
     owed: usize,
+    /// What is read goes here first.
+    buffer: Vec<u8>,
+    /// Descriptors that came with it.
+    came: Vec<OwnedFd>,
 }
 
 /// Why a link stopped speaking.
@@ -171,6 +176,8 @@ impl Link {
             leaving: false,
             retired: false,
             owed: 0,
+            buffer: vec![0; READ],
+            came: Vec::new(),
             shared: shared.clone(),
         })
     }
@@ -311,12 +318,10 @@ impl Link {
         let mut state = self.shared.lock();
         let Some(worker) = state.workers.get_mut(&self.id) else { return Err(Stop::Condemned) };
         loop {
-            let outbound = worker.connection.outbound();
-            if outbound.is_empty() {
-                return Ok(false);
-            }
-            match self.stream.try_write(outbound) {
-                Ok(written) => bytes::Buf::advance(outbound, written),
+            let Some(to_send) = worker.connection.to_send() else { return Ok(false) };
+            let write = || Ok(stream::write(&self.stream, to_send.bytes, to_send.descriptors)?);
+            match self.stream.try_io(Interest::WRITABLE, write) {
+                Ok(written) => worker.connection.sent(written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(_) => return Err(Stop::Gone),
             }
@@ -330,14 +335,16 @@ impl Link {
         let mut state = shared.lock();
         for _ in 0..READS {
             let Some(worker) = state.workers.get_mut(&self.id) else { return Err(Stop::Condemned) };
-            let inbound = worker.connection.inbound();
-            inbound.reserve(READ);
-            let read = match self.stream.try_read_buf(inbound) {
+            let (buffer, came) = (&mut self.buffer, &mut self.came);
+            let reading = || Ok(stream::read(&self.stream, buffer, came)?);
+            let read = match self.stream.try_io(Interest::READABLE, reading) {
                 Ok(0) => return Err(Stop::Gone),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(_) => return Err(Stop::Gone),
             };
+            worker.connection.inbound().extend_from_slice(&self.buffer[..read]);
+            self.take_descriptors(&mut state)?;
             self.digest(&mut state)?;
             shared.dispatch(&mut state);
             if read < READ {
@@ -352,23 +359,32 @@ impl Link {
     fn last_words(&mut self) {
         let shared = self.shared.clone();
         let mut state = shared.lock();
-        let mut buffer = vec![0; READ];
         for _ in 0..LAST_READS {
-            let read = match rustix::io::read(&self.stream, &mut buffer[..]) {
+            let read = match stream::read(&self.stream, &mut self.buffer, &mut self.came) {
                 Ok(0) => return,
                 Ok(read) => read,
                 Err(Errno::INTR) => continue,
                 Err(_) => return,
             };
             let Some(worker) = state.workers.get_mut(&self.id) else { return };
-            worker.connection.inbound().extend_from_slice(&buffer[..read]);
-            if let Err(stop) = self.digest(&mut state) {
+            worker.connection.inbound().extend_from_slice(&self.buffer[..read]);
+            let digested = self.take_descriptors(&mut state).and_then(|()| self.digest(&mut state));
+            if let Err(stop) = digested {
                 if let Stop::Broke(what) = stop {
                     tracing::warn!(worker = self.id, what, "last words were cut short");
                 }
                 return;
             }
         }
+    }
+
+    fn take_descriptors(&mut self, state: &mut State) -> Result<(), Stop> {
+        let Some(worker) = state.workers.get_mut(&self.id) else { return Ok(()) };
+        if self.came.is_empty() {
+            return Ok(());
+        }
+        let came = std::mem::take(&mut self.came);
+        worker.connection.descriptors(came).map_err(|error| Stop::Broke(error.to_string()))
     }
 
     fn unwritten(&self, state: &State) -> usize {

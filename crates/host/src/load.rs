@@ -40,6 +40,7 @@ pub(crate) fn spawned(config: &PoolConfig) -> Load {
         concurrency: config.concurrency,
         preload: config.image.preload.clone(),
         warm: config.image.warm.iter().map(load_target).collect(),
+        max_table: config.max_table,
     }
 }
 

@@ -54,7 +54,7 @@ impl Shared {
                     retryable: false,
                 }
             };
-            self.end(state, call.job, place, 0, Err(Box::new(failure)));
+            self.end(state, call.job, place, 0, Err(Box::new(failure)), Vec::new());
         }
         unbegun.sort_unstable_by_key(|call: &InFlight| std::cmp::Reverse(call.wire));
         self.put_back(state, unbegun);
@@ -69,7 +69,7 @@ impl Shared {
                 self.refuse_stopped(state, job);
             } else if job.reply.is_closed() {
                 // Nobody waits for it any more.
-                self.end(state, job, None, 0, Err(Box::new(Failure::Cancelled)));
+                self.end(state, job, None, 0, Err(Box::new(Failure::Cancelled)), Vec::new());
             } else {
                 // The warden knows its deadline already.
                 state.queue.push_front(job);
@@ -107,7 +107,7 @@ impl Shared {
     /// Ends a call that no worker will ever take.
     fn refuse_stopped(&self, state: &mut State, job: Job) {
         let failure = stopping();
-        self.end(state, job, None, 0, Err(Box::new(failure)));
+        self.end(state, job, None, 0, Err(Box::new(failure)), Vec::new());
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use exuvia_core::ids::{CallId, CallIds};
-use exuvia_core::{Call, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload};
+use exuvia_core::{Call, Copied, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload};
 use exuvia_observe::{Gauge, HandlerMetrics, WorkerMetrics};
 use exuvia_protocol::{Claims, Connection};
 use exuvia_sys::{RssMeter, SharedPage};
@@ -15,11 +15,15 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     config::{PoolConfig, StartError, StartMethod, WorkerState},
+    flow::Flow,
     image::Image,
     keeper::{Crew, Limits, Retire},
     output::lock,
     queue::{Line, Queue},
 };
+
+/// Memory of so many bytes is not given back on the host's thread.
+const SLOW_TO_FREE: u64 = 16 << 20;
 
 /// Everything the tasks of a pool share.
 pub(crate) struct Shared {
@@ -95,7 +99,15 @@ pub(crate) struct Job {
     pub(crate) limit: Duration,
     pub(crate) queued: Duration,
     pub(crate) attempts: u32,
-    pub(crate) reply: oneshot::Sender<Outcome>,
+    pub(crate) reply: Reply,
+}
+
+/// Who waits for a call's end.
+pub(crate) enum Reply {
+    /// The caller.
+    Whole(oneshot::Sender<Outcome>),
+    /// Who reads the result that has begun.
+    Streamed(Arc<Flow>),
 }
 
 /// A worker process as the pool sees it.
@@ -230,6 +242,27 @@ impl Shared {
         }
     }
 
+    /// What is known of a call at its end, or when its result begins.
+    pub(crate) fn diagnostics(
+        &self,
+        state: &State,
+        job: &Job,
+        worker: Option<(u64, u32)>,
+        run_ns: u64,
+        copies: Vec<Copied>,
+    ) -> Diagnostics {
+        Diagnostics {
+            call_id: job.id.to_string(),
+            handler: state.handlers[job.handler].name.clone(),
+            worker: worker.map(|(id, _)| id),
+            pid: worker.map(|(_, pid)| pid),
+            queued_us: micros(job.queued),
+            run_us: run_ns / 1000,
+            attempts: job.attempts,
+            copies,
+        }
+    }
+
     /// Ends a call and counts it.
     pub(crate) fn end(
         &self,
@@ -238,21 +271,18 @@ impl Shared {
         worker: Option<(u64, u32)>,
         run_ns: u64,
         result: Result<Payload, Box<Failure>>,
+        copies: Vec<Copied>,
     ) {
-        let handler = &state.handlers[job.handler];
-        let diagnostics = Diagnostics {
-            call_id: job.id.to_string(),
-            handler: handler.name.clone(),
-            worker: worker.map(|(id, _)| id),
-            pid: worker.map(|(_, pid)| pid),
-            queued_us: micros(job.queued),
-            run_us: run_ns / 1000,
-            attempts: job.attempts,
-        };
+        let diagnostics = self.diagnostics(state, &job, worker, run_ns, copies);
         let outcome = Outcome { result, diagnostics };
+        let handler = &state.handlers[job.handler];
         handler.metrics.ended(outcome.word(), (run_ns > 0).then(|| Duration::from_nanos(run_ns)));
-        // The caller may have gone: its end is then nobody's.
-        let _ = job.reply.send(outcome);
+        match job.reply {
+            // The caller may have gone: its end is then nobody's.
+            Reply::Whole(reply) => drop(reply.send(outcome)),
+            Reply::Streamed(flow) => flow.end(outcome.result.err()),
+        }
+        discard(job.call.payload);
         if state.draining {
             self.idle.notify_waiters();
         }
@@ -363,6 +393,24 @@ impl Job {
     /// The number the worker shows people.
     pub(crate) fn public(&self) -> u64 {
         u64::from(self.id.source) << 32 | (self.id.number & 0xffff_ffff)
+    }
+}
+
+impl Reply {
+    /// Whether nobody waits any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Whole(reply) => reply.is_closed(),
+            Self::Streamed(_) => false,
+        }
+    }
+}
+
+/// Gives a payload's memory back. Where that is much it takes the kernel a while, for which the
+/// host's thread has no time.
+fn discard(payload: Payload) {
+    if payload.size() >= SLOW_TO_FREE {
+        drop(std::thread::Builder::new().spawn(move || drop(payload)));
     }
 }
 

@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exuvia_core::{Call, Failure, HandlerInfo, Outcome, OutcomeFuture, Target, ids::CallId};
+use exuvia_core::{
+    Call, Failure, HandlerInfo, MAX_ATTACHED, Outcome, OutcomeFuture, Target, ids::CallId,
+};
 use tokio::sync::oneshot;
 
 use crate::{
     settle::stopping,
-    state::{Because, Cancel, Job, Shared, State},
+    state::{Because, Cancel, Job, Reply, Shared, State},
 };
 
 /// When to come back to a pool that is full, or has no worker yet.
@@ -54,7 +56,7 @@ impl Target for HandlerTarget {
 }
 
 impl Interest {
-    /// The call has ended: there is nothing to take back.
+    /// The call has ended, or who reads its result sees to its end: there is nothing to take back.
     fn satisfied(mut self) {
         self.answered = true;
     }
@@ -77,13 +79,14 @@ impl Shared {
         let limit = call.timeout.unwrap_or(state.handlers[handler].timeout);
         // A limit beyond the clock is no limit that anyone will see the end of.
         let deadline = now.checked_add(limit).unwrap_or(now + Duration::from_secs(1 << 30));
-        let size = call.payload.body.len() as u64;
+        let (size, attached) = (call.payload.size(), call.payload.attached.len());
+        let reply = Reply::Whole(reply);
         let line = state.handlers[handler].line();
         let (queued, attempts) = (Duration::ZERO, 0);
         let job =
             Job { id, handler, line, call, arrived: now, deadline, limit, queued, attempts, reply };
-        if let Some(failure) = self.refuse(&state, size) {
-            self.end(&mut state, job, None, 0, Err(Box::new(failure)));
+        if let Some(failure) = self.refuse(&state, size, attached) {
+            self.end(&mut state, job, None, 0, Err(Box::new(failure)), Vec::new());
             return id;
         }
         state.queue.push_back(job);
@@ -99,14 +102,14 @@ impl Shared {
             self.config.metrics.pool.queue_rejected.inc();
             let reason = format!("{} calls are waiting already", waiting - 1);
             let failure = Failure::Rejected { reason, retry_after_ms: RETRY_AFTER_MS };
-            self.end(&mut state, job, None, 0, Err(Box::new(failure)));
+            self.end(&mut state, job, None, 0, Err(Box::new(failure)), Vec::new());
         }
         self.look_by(&mut state, deadline);
         id
     }
 
     /// Why a call is not taken, if it is not.
-    fn refuse(&self, state: &State, size: u64) -> Option<Failure> {
+    fn refuse(&self, state: &State, size: u64, attached: usize) -> Option<Failure> {
         if size > self.config.max_payload {
             let limit = self.config.max_payload;
             return Some(Failure::input(
@@ -114,15 +117,19 @@ impl Shared {
                 format!("{size} bytes are more than the limit of {limit}"),
             ));
         }
+        if attached > MAX_ATTACHED {
+            let message = format!("{attached} tables and arrays are more than {MAX_ATTACHED}");
+            return Some(Failure::input("", message));
+        }
         (state.draining || state.stopped).then(stopping)
     }
 
     /// Nobody waits for this call any more.
-    fn abandon(&self, id: CallId) {
+    pub(crate) fn abandon(&self, id: CallId) {
         let mut state = self.lock();
         let state = &mut *state;
         if let Some(job) = state.queue.remove(id) {
-            self.end(state, job, None, 0, Err(Box::new(Failure::Cancelled)));
+            self.end(state, job, None, 0, Err(Box::new(Failure::Cancelled)), Vec::new());
             // It may have stood in the way of another.
             self.dispatch(state);
             return;
@@ -144,7 +151,7 @@ impl Shared {
         let pid = worker.pid;
         if let Some(call) = worker.revoke(slot, wire) {
             let place = Some((number, pid));
-            self.end(state, call.job, place, 0, Err(Box::new(Failure::Cancelled)));
+            self.end(state, call.job, place, 0, Err(Box::new(Failure::Cancelled)), Vec::new());
             self.dispatch(state);
         } else if worker.hears() {
             worker.connection.cancel(wire, slot);

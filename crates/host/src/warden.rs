@@ -69,7 +69,7 @@ impl Shared {
             started: false,
             frames: Vec::new(),
         };
-        self.end(state, job, None, 0, Err(Box::new(failure)));
+        self.end(state, job, None, 0, Err(Box::new(failure)), Vec::new());
     }
 
     fn expire_running(&self, state: &mut State, id: u64, now: Instant, next: &mut Next) {

@@ -7,20 +7,31 @@
 mod receive;
 mod send;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use exuvia_core::{Failure, Payload};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use exuvia_core::{Copied, Failure, Payload};
 
-use self::{receive::Receiving, send::Sending};
+use self::{
+    receive::{Inflow, Receiving},
+    send::Sending,
+};
 use crate::{
     Hello, Limits, ProtocolError, Ready,
-    frame::{CallHead, Header, Kind, RESULT_HEAD, ResultHead},
+    frame::{CallHead, FED, Header, Kind, MORE, RESULT_HEAD, ResultHead, SHARED, STREAMS},
     message, shorten,
 };
 
 /// Bytes of a failure's body, at most, so that it fits every receiver's frame.
 const FAILURE_ROOM: usize = 256 << 10;
+/// Descriptors that may wait for the frames they belong to.
+const MAX_UNTAKEN: usize = 1024;
+/// Copies that are told of one call.
+const MAX_COPIES: usize = 64;
 
 /// Which end this is; call ids of a host are even.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +53,11 @@ pub enum Event {
     /// A call, complete.
     Call(IncomingCall),
     /// An answer to our call.
-    Result { call: u64, slot: u16, head: ResultHead, payload: Bytes },
+    Result(IncomingResult),
+    /// More of a streamed result.
+    Piece { call: u64, slot: u16, piece: Bytes },
+    /// A streamed result is complete.
+    End { call: u64, slot: u16, run_ns: u64, copies: Vec<Copied> },
     /// A failure of our call.
     Failure { call: u64, slot: u16, run_ns: u64, failure: Box<Failure> },
     /// The peer wants its call stopped; it may have been answered meanwhile.
@@ -65,7 +80,46 @@ pub struct IncomingCall {
     /// Arguments given as text.
     pub text_arguments: Vec<(String, String)>,
     /// The data.
-    pub payload: Bytes,
+    pub payload: Incoming,
+}
+
+/// An answer to our call.
+#[derive(Debug, PartialEq)]
+pub struct IncomingResult {
+    /// The call's id.
+    pub call: u64,
+    /// Its place in the status page.
+    pub slot: u16,
+    /// How it is written down. With [`STREAMS`] pieces follow.
+    pub head: ResultHead,
+    /// What was copied on the way.
+    pub copies: Vec<Copied>,
+    /// The data.
+    pub payload: Incoming,
+}
+
+/// A payload that arrived.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    /// What came through the socket.
+    pub bytes: Bytes,
+    /// Length of what lies in the first descriptor instead.
+    pub shared: Option<u64>,
+    /// What came with it. Nobody has looked at them yet.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// A payload to send.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// What goes through the socket.
+    pub bytes: Bytes,
+    /// Length of what lies in the first descriptor instead.
+    pub shared: Option<u64>,
+    /// Whether the first descriptor is a socket from which the payload comes.
+    pub fed: bool,
+    /// What goes with it.
+    pub descriptors: Vec<Arc<OwnedFd>>,
 }
 
 /// A call to open.
@@ -80,7 +134,16 @@ pub struct OutgoingCall<'a> {
     /// Arguments given as text.
     pub text_arguments: &'a [(String, String)],
     /// The data.
-    pub payload: Bytes,
+    pub payload: Outgoing,
+}
+
+/// Bytes to write, and the descriptors to send with the first of them.
+#[derive(Debug)]
+pub struct ToSend<'a> {
+    /// What one write may take.
+    pub bytes: &'a [u8],
+    /// Belong to these bytes.
+    pub descriptors: &'a [Arc<OwnedFd>],
 }
 
 /// One end of a connection.
@@ -96,11 +159,17 @@ pub struct Connection {
     broken: Option<ProtocolError>,
     inbound: BytesMut,
     outbound: BytesMut,
+    /// Descriptors to send, each lot with the place in `outbound` where its frame begins.
+    outbound_descriptors: VecDeque<(usize, Vec<Arc<OwnedFd>>)>,
+    /// Descriptors that came, for frames that may not be complete yet.
+    inbound_descriptors: VecDeque<OwnedFd>,
     /// Payloads not wholly written yet; the next to have its turn is in front.
     sending: VecDeque<Sending>,
     /// Payloads not wholly read yet, by call: the one begun first is completed first.
     receiving: BTreeMap<u64, Receiving>,
-    /// Bytes of these.
+    /// Streamed results of our calls that go on.
+    inflows: BTreeMap<u64, Inflow>,
+    /// Bytes of incomplete payloads.
     held: usize,
     /// Some of them were not given the credit they were due.
     withheld: bool,
@@ -121,8 +190,11 @@ impl Connection {
             broken: None,
             inbound: BytesMut::new(),
             outbound: BytesMut::new(),
+            outbound_descriptors: VecDeque::new(),
+            inbound_descriptors: VecDeque::new(),
             sending: VecDeque::new(),
             receiving: BTreeMap::new(),
+            inflows: BTreeMap::new(),
             held: 0,
             withheld: false,
         }
@@ -133,12 +205,62 @@ impl Connection {
         &mut self.inbound
     }
 
-    /// What is to be written to the peer; take from its front what was written.
+    /// Takes descriptors that came with what was read.
+    ///
+    /// # Errors
+    /// More than frames can want: the peer floods us.
+    pub fn descriptors(&mut self, came: Vec<OwnedFd>) -> Result<(), ProtocolError> {
+        self.inbound_descriptors.extend(came);
+        if self.inbound_descriptors.len() > MAX_UNTAKEN {
+            self.inbound_descriptors.clear();
+            return Err(ProtocolError::Frame { kind: 0, what: "descriptors that no frame takes" });
+        }
+        Ok(())
+    }
+
+    /// What is to be written to the peer; take from its front what was written. Only for who knows
+    /// that no descriptors go with it: see [`Connection::to_send`].
     pub fn outbound(&mut self) -> &mut BytesMut {
         if !self.sending.is_empty() {
             self.pump();
         }
         &mut self.outbound
+    }
+
+    /// What is to be written next, if anything is.
+    pub fn to_send(&mut self) -> Option<ToSend<'_>> {
+        self.outbound();
+        if self.outbound.is_empty() {
+            return None;
+        }
+        let mut lots = self.outbound_descriptors.iter();
+        let (descriptors, end) = match lots.next() {
+            Some((0, first)) => (&first[..], lots.next().map(|(place, _)| *place)),
+            Some((place, _)) => (&[][..], Some(*place)),
+            None => (&[][..], None),
+        };
+        Some(ToSend { bytes: &self.outbound[..end.unwrap_or(self.outbound.len())], descriptors })
+    }
+
+    /// So many bytes of [`Connection::to_send`] were written, and with them its descriptors.
+    pub fn sent(&mut self, size: usize) {
+        if size == 0 {
+            return;
+        }
+        self.outbound.advance(size);
+        if self.outbound_descriptors.front().is_some_and(|(place, _)| *place == 0) {
+            self.outbound_descriptors.pop_front();
+        }
+        for (place, _) in &mut self.outbound_descriptors {
+            *place -= size;
+        }
+    }
+
+    /// Nothing of what waits will be written.
+    pub fn forget_outbound(&mut self) {
+        self.outbound.clear();
+        self.outbound_descriptors.clear();
+        self.sending.clear();
     }
 
     /// How many bytes wait to be written; what is yet to be taken from large payloads is not counted.
@@ -181,33 +303,105 @@ impl Connection {
         };
         let fixed = call.head.length() + text.len();
         self.fits(fixed)?;
-        let (chunk, flags) = self.first_chunk(call.call, call.slot, fixed, call.payload);
+        let head = CallHead {
+            flags: call.head.flags & STREAMS | call.payload.flags(),
+            descriptors: call.payload.descriptors.len() as u8,
+            ..call.head
+        };
+        let (shared, bytes) = (call.payload.shared, call.payload.bytes);
+        self.attach(call.payload.descriptors);
+        let (chunk, flags) = self.first_chunk(call.call, call.slot, fixed, bytes);
         let length = fixed + chunk.len();
         self.header(length, Kind::Call, flags.0, call.slot, call.call);
-        call.head.write(text.len() as u32, flags.1, &mut self.outbound);
+        head.write(text.len() as u32, shared.unwrap_or(flags.1), &mut self.outbound);
         self.outbound.put_slice(&text);
         self.outbound.put_slice(&chunk);
         Ok(())
     }
 
     /// Answers a call with a result. Must not be longer than [`Connection::peer_limits`] say.
-    pub fn result(&mut self, call: u64, slot: u16, head: ResultHead, payload: Bytes) {
+    pub fn result(
+        &mut self,
+        call: u64,
+        slot: u16,
+        head: ResultHead,
+        copies: &[Copied],
+        payload: Outgoing,
+    ) {
         self.answered(call);
-        let (chunk, flags) = self.first_chunk(call, slot, RESULT_HEAD, payload);
-        self.header(RESULT_HEAD + chunk.len(), Kind::Result, flags.0, slot, call);
-        head.write(flags.1, &mut self.outbound);
+        let copies = write_copies(copies);
+        let fixed = RESULT_HEAD + copies.len();
+        let head = ResultHead {
+            flags: payload.flags(),
+            descriptors: payload.descriptors.len() as u8,
+            ..head
+        };
+        self.attach(payload.descriptors);
+        let (chunk, flags) = self.first_chunk(call, slot, fixed, payload.bytes);
+        self.header(fixed + chunk.len(), Kind::Result, flags.0, slot, call);
+        head.write(copies.len() as u32, payload.shared.unwrap_or(flags.1), &mut self.outbound);
+        self.outbound.put_slice(&copies);
         self.outbound.put_slice(&chunk);
     }
 
     /// Answers a call with a result whose payload stays the caller's; it is copied once.
     pub fn result_from(&mut self, call: u64, slot: u16, head: ResultHead, payload: &[u8]) {
         if payload.len() > self.first_room(RESULT_HEAD) {
-            return self.result(call, slot, head, Bytes::copy_from_slice(payload));
+            let payload = Outgoing::from(Bytes::copy_from_slice(payload));
+            return self.result(call, slot, head, &[], payload);
         }
         self.answered(call);
         self.header(RESULT_HEAD + payload.len(), Kind::Result, 0, slot, call);
-        head.write(payload.len() as u64, &mut self.outbound);
+        head.write(0, payload.len() as u64, &mut self.outbound);
         self.outbound.put_slice(payload);
+    }
+
+    /// Begins to answer a call, one that [`STREAMS`], piece by piece.
+    pub fn begin_stream(&mut self, call: u64, slot: u16, head: ResultHead) {
+        self.answered(call);
+        self.header(RESULT_HEAD, Kind::Result, MORE, slot, call);
+        let head = ResultHead { flags: STREAMS, descriptors: 0, ..head };
+        head.write(0, 0, &mut self.outbound);
+        self.open_outflow(call, slot);
+    }
+
+    /// Whether a streamed result wants more: little of it waits to be sent.
+    #[must_use]
+    pub fn wants_more(&self, call: u64) -> bool {
+        self.outflow(call).is_some_and(Sending::wants_more)
+    }
+
+    /// Adds to a streamed result.
+    pub fn add(&mut self, call: u64, piece: Bytes) {
+        if let Some(outflow) = self.outflow_mut(call) {
+            outflow.add(piece);
+        }
+    }
+
+    /// Completes a streamed result, once all of it is sent.
+    pub fn end_stream(&mut self, call: u64, run_ns: u64, copies: &[Copied]) {
+        let mut body = run_ns.to_le_bytes().to_vec();
+        // The empty list is written, too.
+        body.extend_from_slice(&match copies {
+            [] => vec![0x90],
+            copies => write_copies(copies),
+        });
+        if let Some(outflow) = self.outflow_mut(call) {
+            outflow.end(Kind::End, body);
+        }
+    }
+
+    /// Sends nothing more of a streamed result but its end, which is to follow.
+    pub fn cut_stream(&mut self, call: u64) {
+        self.sending.retain(|sending| sending.call != call);
+    }
+
+    /// Grants a streamed result of our call so many bytes more.
+    pub fn grant_stream(&mut self, call: u64, slot: u16, amount: u32) {
+        let Some(inflow) = self.inflows.get_mut(&call) else { return };
+        inflow.granted += u64::from(amount);
+        self.header(4, Kind::Credit, 0, slot, call);
+        self.outbound.put_u32_le(amount);
     }
 
     /// Answers a call with a failure, shortening texts that would not fit.
@@ -226,6 +420,12 @@ impl Connection {
         let body = shorten::write(kind, failure, room)?;
         self.fits(8 + body.len())?;
         self.answered(call);
+        // A streamed result fails behind what was made of it.
+        if let Some(outflow) = self.outflow_mut(call) {
+            let body = [&run_ns.to_le_bytes()[..], &body].concat();
+            outflow.end(Kind::Failure, body);
+            return Ok(());
+        }
         self.header(8 + body.len(), Kind::Failure, 0, slot, call);
         self.outbound.put_u64_le(run_ns);
         self.outbound.put_slice(&body);
@@ -283,6 +483,13 @@ impl Connection {
         header.write(&mut self.outbound);
     }
 
+    /// The frame that is written next has these descriptors.
+    fn attach(&mut self, descriptors: Vec<Arc<OwnedFd>>) {
+        if !descriptors.is_empty() {
+            self.outbound_descriptors.push_back((self.outbound.len(), descriptors));
+        }
+    }
+
     fn fits(&self, length: usize) -> Result<(), ProtocolError> {
         let limit = self.max_frame();
         if length <= limit {
@@ -300,12 +507,58 @@ impl Connection {
     }
 }
 
-// === impl IncomingCall ===
+/// Copies as they follow a result's head: nothing where there are none.
+fn write_copies(copies: &[Copied]) -> Vec<u8> {
+    let told = &copies[..copies.len().min(MAX_COPIES)];
+    match told {
+        [] => Vec::new(),
+        // A list of structs of text and numbers can always be written; and if not, it is no reason
+        // to lose the result.
+        told => message::write(Kind::Result as u8, &told).unwrap_or_default(),
+    }
+}
 
-impl IncomingCall {
-    /// The data with its codec.
-    #[must_use]
-    pub fn payload(&self) -> Payload {
-        Payload::new(self.head.codec, self.payload.clone())
+// === impl Outgoing ===
+
+impl Outgoing {
+    fn flags(&self) -> u8 {
+        let shared = if self.shared.is_some() { SHARED } else { 0 };
+        shared | if self.fed { FED } else { 0 }
+    }
+}
+
+impl From<Bytes> for Outgoing {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+}
+
+impl From<&Payload> for Outgoing {
+    fn from(payload: &Payload) -> Self {
+        let memory = payload.region.iter().chain(&payload.attached);
+        let descriptors = memory.map(|region| region.memory.clone()).collect();
+        match &payload.region {
+            Some(region) => Self {
+                shared: Some(region.length),
+                descriptors,
+                ..Self::default()
+            },
+            None if payload.feed.is_some() => Self {
+                fed: true,
+                descriptors: payload.feed.iter().map(|feed| feed.0.clone()).collect(),
+                ..Self::default()
+            },
+            None => Self { bytes: payload.body.clone(), descriptors, ..Self::default() },
+        }
+    }
+}
+
+// === impl Incoming ===
+
+impl PartialEq for Incoming {
+    /// Descriptors are compared by their number only: nobody has looked into them.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.bytes, self.shared, self.descriptors.len())
+            == (&other.bytes, other.shared, other.descriptors.len())
     }
 }

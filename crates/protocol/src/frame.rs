@@ -1,7 +1,7 @@
 //! Headers and heads: the fixed part of each frame (sections 2 and 4).
 
 use bytes::{Buf, BufMut, BytesMut};
-use exuvia_core::{Codec, TraceContext};
+use exuvia_core::{Codec, MAX_ATTACHED, TraceContext};
 
 use crate::ProtocolError;
 
@@ -19,6 +19,13 @@ pub const MORE: u8 = 1;
 /// The payload will not go on.
 pub const ABORT: u8 = 2;
 
+/// In a head: the payload is memory, by the first descriptor (section 10).
+pub const SHARED: u8 = 1;
+/// In a call's head: the payload is read from a socket, the descriptor.
+pub const FED: u8 = 2;
+/// In a call's head: a streamed result is taken. In a result's: it is one.
+pub const STREAMS: u8 = 4;
+
 /// What a frame is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -34,6 +41,7 @@ pub enum Kind {
     Cancel = 8,
     Cancelling = 9,
     Drain = 10,
+    End = 11,
 }
 
 /// The first 16 bytes of a frame.
@@ -66,6 +74,10 @@ pub struct CallHead {
     pub public_id: u64,
     /// The caller's trace.
     pub trace: Option<TraceContext>,
+    /// [`SHARED`], [`FED`], [`STREAMS`].
+    pub flags: u8,
+    /// How many descriptors belong to the call.
+    pub descriptors: u8,
 }
 
 /// The fixed part of a `RESULT`.
@@ -73,6 +85,10 @@ pub struct CallHead {
 pub struct ResultHead {
     /// How the payload is written down.
     pub codec: Codec,
+    /// [`SHARED`], [`STREAMS`].
+    pub flags: u8,
+    /// How many descriptors belong to the result.
+    pub descriptors: u8,
     /// How long the handler ran, in nanoseconds.
     pub run_ns: u64,
 }
@@ -94,6 +110,7 @@ impl Kind {
             8 => Self::Cancel,
             9 => Self::Cancelling,
             10 => Self::Drain,
+            11 => Self::End,
             _ => return None,
         })
     }
@@ -168,10 +185,12 @@ impl CallHead {
         let text_length = bytes.get_u32_le() as usize;
         let payload_length = bytes.get_u64_le();
         let public_id = bytes.get_u64_le();
-        let reserved = bytes.get_u64_le();
+        let (flags, descriptors) = (bytes.get_u8(), bytes.get_u8());
+        let reserved = bytes.get_uint_le(6);
         if has_trace > 1 || zero != 0 || reserved != 0 {
             return Err(wrong("reserved bytes"));
         }
+        fits(flags, SHARED | FED | STREAMS, descriptors).map_err(wrong)?;
         let trace = match has_trace {
             0 => None,
             _ if bytes.len() < TRACE => return Err(wrong("shorter than its trace context")),
@@ -186,7 +205,7 @@ impl CallHead {
         if bytes.len() < text_length {
             return Err(wrong("shorter than its text arguments"));
         }
-        let head = Self { handler, codec, accept, time_left_ms, public_id, trace };
+        let head = Self { handler, codec, accept, time_left_ms, public_id, trace, flags, descriptors };
         Ok(ReadCallHead { head, text_length, payload_length })
     }
 
@@ -206,6 +225,8 @@ impl CallHead {
         bytes[12..16].copy_from_slice(&text_length.to_le_bytes());
         bytes[16..24].copy_from_slice(&payload_length.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.public_id.to_le_bytes());
+        bytes[32] = self.flags;
+        bytes[33] = self.descriptors;
         out.put_slice(&bytes);
         if let Some(trace) = &self.trace {
             out.put_slice(&trace.trace_id);
@@ -217,30 +238,65 @@ impl CallHead {
 
 // === impl ResultHead ===
 
+/// A result's head and what it says of the rest of the frame.
+pub(crate) struct ReadResultHead {
+    pub(crate) head: ResultHead,
+    pub(crate) copies_length: usize,
+    pub(crate) payload_length: u64,
+}
+
 impl ResultHead {
-    /// Reads the head at the start of `bytes` and leaves them behind it; also the payload's length.
-    pub(crate) fn read(bytes: &mut &[u8]) -> Result<(Self, u64), ProtocolError> {
+    /// A head of a result without memory.
+    #[must_use]
+    pub fn new(codec: Codec, run_ns: u64) -> Self {
+        Self { codec, flags: 0, descriptors: 0, run_ns }
+    }
+
+    /// Reads the head at the start of `bytes` and leaves them behind it.
+    pub(crate) fn read(bytes: &mut &[u8]) -> Result<ReadResultHead, ProtocolError> {
         const KIND: u8 = Kind::Result as u8;
         let wrong = |what| ProtocolError::Frame { kind: KIND, what };
         if bytes.len() < RESULT_HEAD {
             return Err(wrong("shorter than its head"));
         }
         let codec = Codec::from_wire(bytes.get_u8()).ok_or(wrong("codec"))?;
-        let mut zero = [0; 7];
-        bytes.copy_to_slice(&mut zero);
-        if zero != [0; 7] {
+        let (flags, descriptors, zero) = (bytes.get_u8(), bytes.get_u8(), bytes.get_u8());
+        if zero != 0 {
             return Err(wrong("reserved bytes"));
         }
+        fits(flags, SHARED | STREAMS, descriptors).map_err(wrong)?;
+        let copies_length = bytes.get_u32_le() as usize;
         let run_ns = bytes.get_u64_le();
-        Ok((Self { codec, run_ns }, bytes.get_u64_le()))
+        let payload_length = bytes.get_u64_le();
+        if bytes.len() < copies_length {
+            return Err(wrong("shorter than its copies"));
+        }
+        let head = Self { codec, flags, descriptors, run_ns };
+        Ok(ReadResultHead { head, copies_length, payload_length })
     }
 
     /// Writes the head.
-    pub(crate) fn write(&self, payload_length: u64, out: &mut BytesMut) {
+    pub(crate) fn write(&self, copies_length: u32, payload_length: u64, out: &mut BytesMut) {
         let mut bytes = [0; RESULT_HEAD];
         bytes[0] = self.codec as u8;
+        bytes[1] = self.flags;
+        bytes[2] = self.descriptors;
+        bytes[4..8].copy_from_slice(&copies_length.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.run_ns.to_le_bytes());
         bytes[16..].copy_from_slice(&payload_length.to_le_bytes());
         out.put_slice(&bytes);
     }
+}
+
+/// Whether flags and number of descriptors can stand together.
+fn fits(flags: u8, allowed: u8, descriptors: u8) -> Result<(), &'static str> {
+    let takes_one = flags & (SHARED | FED) != 0;
+    if flags & !allowed != 0 || flags & (SHARED | FED) == (SHARED | FED) {
+        return Err("flags that it cannot carry");
+    }
+    let most = MAX_ATTACHED + usize::from(flags & SHARED != 0);
+    if usize::from(descriptors) > most || (takes_one && descriptors == 0) {
+        return Err("number of descriptors");
+    }
+    Ok(())
 }

@@ -18,12 +18,14 @@ mod shorten;
 pub mod zygote;
 
 pub use claims::{Claims, SlotState};
-pub use connection::{Connection, Event, IncomingCall, OutgoingCall, Role};
+pub use connection::{
+    Connection, Event, Incoming, IncomingCall, IncomingResult, Outgoing, OutgoingCall, Role, ToSend,
+};
 pub use message::{Hello, Limits, Load, LoadTarget, Ready};
 pub use zygote::{Image, Imported, Report, Said};
 
 /// The version of the protocol this crate speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The signal that asks a worker for the stacks of all its threads: `SIGRTMAX - 3` (section 7.3).
 pub const STACKS_SIGNAL: i32 = 61;

@@ -63,6 +63,9 @@ pub struct Load {
     pub preload: Vec<String>,
     /// Functions to call then, without arguments; each names its attribute.
     pub warm: Vec<LoadTarget>,
+    /// Bytes of memory that reading one table may make.
+    #[serde(default)]
+    pub max_table: u64,
 }
 
 /// One module to import.

@@ -3,6 +3,7 @@
 //! * [`page`]: a shared page of atomic words that neither side can shrink;
 //! * [`process`]: starting a worker that dies with its host, and waiting for it by pidfd;
 //! * [`clone`]: forking a worker that becomes the host's own child;
+//! * [`stream`]: bytes with descriptors over a stream socket;
 //! * [`packet`]: packets that carry descriptors;
 //! * [`shared`]: sealed memory that goes to another process by descriptor;
 //! * [`memory`]: how much of it a process has.
@@ -15,6 +16,7 @@ pub mod packet;
 pub mod page;
 pub mod process;
 pub mod shared;
+pub mod stream;
 
 pub use memory::{Memory, RssMeter};
 pub use page::SharedPage;

@@ -1,12 +1,14 @@
 //! The reading half: frames in, events out (sections 3 to 5).
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use exuvia_core::Failure;
+use std::os::fd::OwnedFd;
 
-use super::{Connection, Event, IncomingCall, Role};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use exuvia_core::{Copied, Failure};
+
+use super::{Connection, Event, Incoming, IncomingCall, IncomingResult, Role};
 use crate::{
     Hello, ProtocolError,
-    frame::{ABORT, CALL_HEAD, CallHead, HEADER, Header, Kind, MORE, ResultHead},
+    frame::{ABORT, CALL_HEAD, CallHead, FED, HEADER, Header, Kind, MORE, ResultHead, SHARED, STREAMS},
     message,
 };
 
@@ -28,6 +30,7 @@ const LEAST_FRAME: u32 = 2 * CALL_HEAD as u32;
 pub(super) struct Receiving {
     slot: u16,
     head: PayloadOf,
+    descriptors: Vec<OwnedFd>,
     body: BytesMut,
     /// Bytes of the payload that came; more than `body` has once the call was answered.
     have: u64,
@@ -38,11 +41,18 @@ pub(super) struct Receiving {
     granted: u64,
 }
 
+/// A streamed result of a call of ours.
+#[derive(Debug)]
+pub(super) struct Inflow {
+    /// Bytes the peer may still send before it needs more credit.
+    pub(super) granted: u64,
+}
+
 /// What a payload belongs to.
 #[derive(Debug)]
 enum PayloadOf {
     Call(CallHead, Vec<(String, String)>),
-    Result(ResultHead),
+    Result(ResultHead, Vec<Copied>),
 }
 
 // === impl Connection ===
@@ -94,7 +104,9 @@ impl Connection {
             (Kind::Call, _) if header.call <= self.last_call || header.call >= ID_END => {
                 unexpected("its id does not rise, or is too large")
             }
-            (Kind::Result | Kind::Failure | Kind::Cancelling, _) if !self.is_ours(header.call) => {
+            (Kind::Result | Kind::Failure | Kind::Cancelling | Kind::End, _)
+                if !self.is_ours(header.call) =>
+            {
                 unexpected("not our call")
             }
             (Kind::Cancel, _) if self.is_ours(header.call) => unexpected("our call"),
@@ -136,9 +148,24 @@ impl Connection {
                 }
                 let failure = Box::new(message::read(kind, body)?);
                 self.stop_sending(call);
+                self.inflows.remove(&call);
                 Ok(Some(Event::Failure { call, slot, run_ns, failure }))
             }
+            Kind::Data if self.inflows.contains_key(&call) => self.piece(header, body).map(Some),
             Kind::Data => self.data(header, &body),
+            Kind::End => {
+                let mut body = &body[..];
+                if body.len() < 8 {
+                    return Err(ProtocolError::Frame { kind, what: "shorter than its head" });
+                }
+                let run_ns = body.get_u64_le();
+                if self.inflows.remove(&call).is_none() {
+                    let what = "no result of it is streamed";
+                    return Err(ProtocolError::Unexpected { kind, call, what });
+                }
+                let copies = message::read(kind, body)?;
+                Ok(Some(Event::End { call, slot, run_ns, copies }))
+            }
             Kind::Credit => {
                 let mut body = &body[..];
                 if body.len() != 4 {
@@ -180,8 +207,9 @@ impl Connection {
             length => message::read(header.kind as u8, &rest[..length])?,
         };
         let chunk = body.slice(body.len() - rest.len() + read.text_length..);
+        let (flags, descriptors) = (read.head.flags, read.head.descriptors);
         let head = PayloadOf::Call(read.head, text_arguments);
-        self.begin(header, head, chunk, read.payload_length)
+        self.begin(header, head, chunk, read.payload_length, (flags, descriptors))
     }
 
     fn begin_result(
@@ -190,10 +218,65 @@ impl Connection {
         body: Bytes,
     ) -> Result<Option<Event>, ProtocolError> {
         let mut rest = &body[..];
-        let (head, length) = ResultHead::read(&mut rest)?;
-        let chunk = body.slice(body.len() - rest.len()..);
+        let read = ResultHead::read(&mut rest)?;
+        let copies = match read.copies_length {
+            0 => Vec::new(),
+            length => message::read(header.kind as u8, &rest[..length])?,
+        };
+        let chunk = body.slice(body.len() - rest.len() + read.copies_length..);
         self.stop_sending(header.call);
-        self.begin(header, PayloadOf::Result(head), chunk, length)
+        let (flags, descriptors) = (read.head.flags, read.head.descriptors);
+        if flags & STREAMS != 0 {
+            return self.begin_inflow(header, read.head, &chunk, read.payload_length).map(Some);
+        }
+        let head = PayloadOf::Result(read.head, copies);
+        self.begin(header, head, chunk, read.payload_length, (flags, descriptors))
+    }
+
+    /// The first frame of a streamed result.
+    fn begin_inflow(
+        &mut self,
+        header: &Header,
+        head: ResultHead,
+        chunk: &[u8],
+        length: u64,
+    ) -> Result<Event, ProtocolError> {
+        let (kind, call) = (header.kind as u8, header.call);
+        let plain = head.descriptors == 0 && head.flags == STREAMS;
+        if header.flags != MORE || length != 0 || !chunk.is_empty() || !plain {
+            return Err(ProtocolError::Frame { kind, what: "a stream with data in its head" });
+        }
+        if self.receiving.contains_key(&call) || self.inflows.contains_key(&call) {
+            let what = "its result has begun";
+            return Err(ProtocolError::Unexpected { kind, call, what });
+        }
+        self.inflows.insert(call, Inflow { granted: u64::from(self.limits.window) });
+        let (copies, payload) = (Vec::new(), Incoming::default());
+        Ok(Event::Result(IncomingResult { call, slot: header.slot, head, copies, payload }))
+    }
+
+    /// More of a streamed result.
+    fn piece(&mut self, header: &Header, piece: Bytes) -> Result<Event, ProtocolError> {
+        let kind = header.kind as u8;
+        let size = piece.len() as u64;
+        let inflow = self.inflows.get_mut(&header.call);
+        let Some(inflow) = inflow.filter(|inflow| size <= inflow.granted) else {
+            return Err(ProtocolError::Frame { kind, what: "more than was granted" });
+        };
+        if header.flags != MORE {
+            return Err(ProtocolError::Frame { kind, what: "a stream ends by END" });
+        }
+        inflow.granted -= size;
+        Ok(Event::Piece { call: header.call, slot: header.slot, piece })
+    }
+
+    /// The descriptors that belong to a frame.
+    fn take_descriptors(&mut self, kind: u8, count: u8) -> Result<Vec<OwnedFd>, ProtocolError> {
+        let count = usize::from(count);
+        if self.inbound_descriptors.len() < count {
+            return Err(ProtocolError::Frame { kind, what: "fewer descriptors than it says" });
+        }
+        Ok(self.inbound_descriptors.drain(..count).collect())
     }
 
     /// The first frame of a payload: the whole of it, or the start of a longer one.
@@ -203,12 +286,22 @@ impl Connection {
         head: PayloadOf,
         chunk: Bytes,
         length: u64,
+        (flags, descriptors): (u8, u8),
     ) -> Result<Option<Event>, ProtocolError> {
         let kind = header.kind as u8;
+        let descriptors = self.take_descriptors(kind, descriptors)?;
         let more = header.flags & MORE != 0;
         let (have, window) = (chunk.len() as u64, u64::from(self.limits.window));
         if length > self.limits.max_payload {
             return Err(ProtocolError::TooLong { length, limit: self.limits.max_payload });
+        }
+        if flags & (SHARED | FED) != 0 {
+            if have != 0 || more || (flags & FED != 0 && length != 0) {
+                return Err(ProtocolError::Frame { kind, what: "payload not of its length" });
+            }
+            let shared = (flags & SHARED != 0).then_some(length);
+            let payload = Incoming { bytes: chunk, shared, descriptors };
+            return Ok(Some(head.complete(header.call, header.slot, payload)));
         }
         if have > length || more == (have == length) {
             return Err(ProtocolError::Frame { kind, what: "payload not of its length" });
@@ -221,7 +314,8 @@ impl Connection {
             return unexpected("its payload is not complete yet");
         }
         if !more {
-            return Ok(Some(head.complete(header.call, header.slot, chunk)));
+            let payload = Incoming { bytes: chunk, shared: None, descriptors };
+            return Ok(Some(head.complete(header.call, header.slot, payload)));
         }
         if self.receiving.len() >= MAX_INCOMPLETE {
             return unexpected("too many incomplete payloads");
@@ -229,7 +323,8 @@ impl Connection {
         self.hold(kind, chunk.len())?;
         let body = BytesMut::from(&chunk[..]);
         let (slot, granted) = (header.slot, window - have);
-        let receiving = Receiving { slot, head, body, have, length, answered: false, granted };
+        let answered = false;
+        let receiving = Receiving { slot, head, descriptors, body, have, length, answered, granted };
         self.receiving.insert(header.call, receiving);
         self.grant(header.call);
         Ok(None)
@@ -276,7 +371,11 @@ impl Connection {
         let whole = self.receiving.remove(&header.call);
         self.let_go(whole.as_ref().map_or(0, |whole| whole.body.len()));
         let whole = whole.filter(|whole| !whole.answered);
-        Ok(whole.map(|whole| whole.head.complete(header.call, whole.slot, whole.body.freeze())))
+        Ok(whole.map(|whole| {
+            let (bytes, descriptors) = (whole.body.freeze(), whole.descriptors);
+            let payload = Incoming { bytes, shared: None, descriptors };
+            whole.head.complete(header.call, whole.slot, payload)
+        }))
     }
 
     /// Grants what the peer will need, half a window at a time so that it never has to stop.
@@ -344,12 +443,14 @@ impl Connection {
 // === impl PayloadOf ===
 
 impl PayloadOf {
-    fn complete(self, call: u64, slot: u16, payload: Bytes) -> Event {
+    fn complete(self, call: u64, slot: u16, payload: Incoming) -> Event {
         match self {
             Self::Call(head, text_arguments) => {
                 Event::Call(IncomingCall { call, slot, head, text_arguments, payload })
             }
-            Self::Result(head) => Event::Result { call, slot, head, payload },
+            Self::Result(head, copies) => {
+                Event::Result(IncomingResult { call, slot, head, copies, payload })
+            }
         }
     }
 }
