@@ -9,7 +9,7 @@
 help: ## show this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1	\2/p' Makefile
 
-run: ## serve examples/weather on http://127.0.0.1:8000
+run: ## serve examples/weather and examples/battery on http://127.0.0.1:8000
 	@exec scripts/run $(ARGS)
 
 test: ## build, then run every test

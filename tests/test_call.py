@@ -351,9 +351,9 @@ def test_input_that_cannot_be_had(call: Call, tmp_path: Path) -> None:
     said = error(call(target, "--in", "folder.json", cwd=tmp_path), 4)
     assert "the input folder.json cannot be read" in said
     for flag in ("--in", "--out"):
-        said = error(call(target, flag, "data.csv", cwd=tmp_path), 2)
-        assert f"{flag} data.csv: the ending .csv does not name a format" in said
-        assert ".json, .ndjson and .jsonl" in said
+        said = error(call(target, flag, "data.xlsx", cwd=tmp_path), 2)
+        assert f"{flag} data.xlsx: the ending .xlsx does not name a format" in said
+        assert ".json, .ndjson, .jsonl, .csv, " in said
 
 
 # === output ===

@@ -139,7 +139,7 @@ def test_wrong_routes_methods_and_types(server: Server) -> None:
     problem(answer, "method_not_allowed", 405)
     assert "POST" in answer.headers["allow"]
     for kind in [
-        "text/csv",
+        "text/html",
         "application/x-www-form-urlencoded",
         "application/json; charset=latin1",
     ]:

@@ -8,10 +8,24 @@ loss; a crash or a hang is an exception here, not the end of this program::
     exuvia.call("weather.py:hottest", days=3)
 
 See `Host` for many functions and workers that are replaced before they hurt, `Target` for one
-function with limits of its own, and `exuvia.errors` for how calls fail. The command `exuvia` (also
-`python -m exuvia`) serves the same functions over HTTP.
+function with limits of its own, and `exuvia.errors` for how calls fail. Tables and arrays cross
+through memory that both processes see; `share` puts one there once for many calls, and `Table` is
+Arrow's table without a library. The command `exuvia` (also `python -m exuvia`) serves the same
+functions over HTTP.
 """
 
+from exuvia._native import (
+    Column,
+    Field,
+    Results,
+    Shared,
+    Stream,
+    Table,
+    Values,
+    consume,
+    produce,
+    share,
+)
 from exuvia.errors import (
     CallCancelledError,
     CallError,
@@ -26,6 +40,7 @@ from exuvia.errors import (
     WorkerLostError,
 )
 from exuvia.host import Host, HostTarget, ImageStatus, WorkerStatus
+from exuvia.outcome import Copied, Diagnostics, Outcome
 from exuvia.target import Target, call
 
 __all__ = [
@@ -33,6 +48,10 @@ __all__ = [
     "CallError",
     "CallRejectedError",
     "CallTimeoutError",
+    "Column",
+    "Copied",
+    "Diagnostics",
+    "Field",
     "HandlerError",
     "Host",
     "HostError",
@@ -40,10 +59,19 @@ __all__ = [
     "ImageStatus",
     "InputError",
     "LoadError",
+    "Outcome",
     "ResultError",
+    "Results",
+    "Shared",
+    "Stream",
+    "Table",
     "Target",
+    "Values",
     "WorkerCrashedError",
     "WorkerLostError",
     "WorkerStatus",
     "call",
+    "consume",
+    "produce",
+    "share",
 ]

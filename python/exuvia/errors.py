@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from exuvia.outcome import Diagnostics, diagnosed
+
 __all__ = [
     "CallCancelledError",
     "CallError",
@@ -25,15 +27,14 @@ class CallError(Exception):
             `timeout`, `crash` and so on.
         failure: The failure as data, with `kind` and what that kind knows (`signal`, `frames`,
             `faults`, `limit_ms`, ...).
-        diagnostics: What the host saw: `call_id`, `handler`, `worker`, `pid`, `queued_us`,
-            `run_us`, `attempts`.
+        diagnostics: What was measured until it failed.
     """
 
     kind: str
     failure: dict[str, Any]
-    diagnostics: dict[str, Any]
+    diagnostics: Diagnostics
 
-    def __init__(self, message: str, failure: dict[str, Any], diagnostics: dict[str, Any]) -> None:
+    def __init__(self, message: str, failure: dict[str, Any], diagnostics: Diagnostics) -> None:
         super().__init__(message)
         self.kind = failure["kind"]
         self.failure = failure
@@ -106,4 +107,4 @@ _CLASSES: dict[str, type[CallError]] = {
 
 def from_failure(message: str, failure: dict[str, Any], diagnostics: dict[str, Any]) -> CallError:
     """The exception for a failure; called by the native module."""
-    return _CLASSES[failure["kind"]](message, failure, diagnostics)
+    return _CLASSES[failure["kind"]](message, failure, diagnosed(diagnostics))

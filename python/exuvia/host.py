@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from exuvia import _native
 from exuvia._targets import Named, name_of, search_path
+from exuvia.outcome import Outcome, diagnosed
 
 __all__ = ["Host", "HostTarget", "ImageStatus", "WorkerStatus"]
 
@@ -101,6 +102,9 @@ class Host:
         lifetime: Replace a worker after so many seconds.
         jitter: By how much of them `max_calls` and `lifetime` are shortened at random, worker by
             worker, so that not all are replaced at once: from 0 to 1.
+        pickle: Whether objects that are no plain values, tables or arrays may cross, as pickles.
+            With False they are refused, by name of their place: as arguments with TypeError, as
+            results with `ResultError`.
 
     Raises:
         LoadError: A module does not import, or has no such function.
@@ -126,9 +130,11 @@ class Host:
         max_calls: int | None = None,
         lifetime: float | None = None,
         jitter: float = 0.1,
+        pickle: bool = True,
     ) -> None:
         if not targets:
             raise TypeError("targets are missing: name at least one, like Host('weather.py')")
+        self._pickle = is_bool("pickle", pickle)
         self._pool = _native.Pool(
             [name_of(target) for target in targets],
             python=sys.executable if python is None else python,
@@ -158,8 +164,10 @@ class Host:
     def call(self, handler: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function in a worker and wait for its result.
 
-        Numbers, text, bytes, dates, decimals and containers of them arrive as they are; other
-        objects go as pickles, so their classes must be importable in the worker.
+        Numbers, text, bytes, dates, decimals and containers of them arrive as they are, and so do
+        tables (pandas, polars, pyarrow, arro3, `exuvia.Table`) and NumPy arrays, which large ones
+        do through memory that both processes see. Other objects go as pickles, so their classes
+        must be importable in the worker.
 
         Args:
             handler: One of `handlers`.
@@ -171,7 +179,50 @@ class Host:
             TypeError: An argument cannot be sent.
             ValueError: There is no such handler.
         """
-        return self._pool.call(handler, args, kwargs)
+        return self._pool.call(handler, args, kwargs, None, self._pickle)
+
+    def outcome(
+        self, handler: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Outcome:
+        """Call a function as `call` does, and give what was measured with its result.
+
+        What was measured of a call that failed is in its error's `diagnostics`.
+
+        Args:
+            handler: One of `handlers`.
+            *args: The function's arguments.
+            timeout: Seconds the call may take, waiting included. Default: the host's. A function's
+                own argument of this name goes by position.
+            **kwargs: The function's arguments by name.
+        """
+        measured = self._pool.outcome(handler, args, kwargs, timeout, self._pickle)
+        value, diagnostics = measured
+        return Outcome(value, diagnosed(diagnostics))
+
+    def stream(
+        self, handler: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> _native.Results:
+        """Call a generator function, and give what it yields while it runs.
+
+        The generator starts now and is advanced ahead of the reader only as far as buffers hold;
+        then it waits until more is asked for. What it raises is raised by the iterator, after what
+        it yielded before. Close the iterator, or leave its `with` block, to end the generator
+        early: it gets a GeneratorExit where it waits. The generator of a `def` function keeps its
+        worker until then.
+
+        Args:
+            handler: One of `handlers`: a generator function, `async` or not.
+            *args: The function's arguments.
+            timeout: Seconds until the generator must have ended. Default: the host's. A function's
+                own argument of this name goes by position.
+            **kwargs: The function's arguments by name.
+
+        Raises:
+            CallError: It failed before its first value.
+            TypeError: An argument cannot be sent, or the function is no generator.
+            ValueError: There is no such handler.
+        """
+        return self._pool.stream(handler, args, kwargs, timeout, self._pickle)
 
     def target(self, handler: str, *, timeout: float | None = None) -> HostTarget:
         """Give one of the functions as a callable. It keeps the workers alive.
@@ -273,10 +324,28 @@ class HostTarget:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function and wait for its result; raises as `Host.call` does."""
-        return self._host._pool.call(self._handler, args, kwargs, self._timeout)
+        host = self._host
+        return host._pool.call(self._handler, args, kwargs, self._timeout, host._pickle)
+
+    def outcome(self, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Outcome:
+        """Call the function and give what was measured with its result: see `Host.outcome`."""
+        limit = self._timeout if timeout is None else timeout
+        return self._host.outcome(self._handler, *args, timeout=limit, **kwargs)
+
+    def stream(self, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> _native.Results:
+        """Give what the function yields while it runs: see `Host.stream`."""
+        limit = self._timeout if timeout is None else timeout
+        return self._host.stream(self._handler, *args, timeout=limit, **kwargs)
 
     def __repr__(self) -> str:
         return f"<exuvia.HostTarget {self._handler}>"
+
+
+def is_bool(name: str, value: object) -> bool:
+    """Give a switch as it is; anything else is no switch."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
 
 
 def _warm_names(functions: Iterable[Named]) -> object:

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from exuvia import _native
 from exuvia._targets import Named, name_of
-from exuvia.host import Host
+from exuvia.host import Host, is_bool
+from exuvia.outcome import Outcome
 
 __all__ = ["Target", "call"]
 
@@ -24,9 +26,8 @@ _CACHE_SIZE = 8
 class Target:
     """A function that runs in worker processes of its own: a `Host` of one function.
 
-    Calling it sends the arguments to a worker and waits for the result. Numbers, text, bytes,
-    dates, decimals and containers of them arrive as they are; other objects go as pickles, so
-    their classes must be importable in the worker. Usable from several threads at once.
+    Calling it sends the arguments to a worker and waits for the result, as `Host.call` does.
+    Usable from several threads at once.
 
     Args:
         target: `file.py:function`, `module:function`, or a function of an importable module.
@@ -44,6 +45,7 @@ class Target:
         max_calls: Replace a worker after so many calls.
         lifetime: Replace a worker after so many seconds.
         jitter: By how much `max_calls` and `lifetime` are shortened at random.
+        pickle: Whether objects that are no plain values, tables or arrays may cross, as pickles.
 
     Raises:
         LoadError: The module does not import, or has no such function.
@@ -70,6 +72,7 @@ class Target:
         max_calls: int | None = None,
         lifetime: float | None = None,
         jitter: float = 0.1,
+        pickle: bool = True,
     ) -> None:
         if workers == 0:
             raise ValueError("workers must be at least 1, not 0")
@@ -90,6 +93,7 @@ class Target:
             max_calls=max_calls,
             lifetime=lifetime,
             jitter=jitter,
+            pickle=pickle,
         )
         handlers = self._host.handlers
         if len(handlers) != 1:
@@ -116,7 +120,16 @@ class Target:
             CallError: There is none; the class says why.
             TypeError: An argument cannot be sent.
         """
-        return self._host._pool.call(self._handler, args, kwargs)
+        host = self._host
+        return host._pool.call(self._handler, args, kwargs, None, host._pickle)
+
+    def outcome(self, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Outcome:
+        """Call the function and give what was measured with its result: see `Host.outcome`."""
+        return self._host.outcome(self._handler, *args, timeout=timeout, **kwargs)
+
+    def stream(self, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> _native.Results:
+        """Give what the function yields while it runs: see `Host.stream`."""
+        return self._host.stream(self._handler, *args, timeout=timeout, **kwargs)
 
     def close(self) -> None:
         """End the workers. Calls that run are lost."""
@@ -137,7 +150,7 @@ class Target:
         return f"<exuvia.Target {self._handler}>"
 
 
-def call(target: Named, /, *args: Any, **kwargs: Any) -> Any:
+def call(target: Named, /, *args: Any, pickle: bool = True, **kwargs: Any) -> Any:
     """Call a function in a worker process and wait for its result, 30 seconds at most.
 
     The worker is started at the first call of a target and kept for the next ones; use `Target`
@@ -146,6 +159,7 @@ def call(target: Named, /, *args: Any, **kwargs: Any) -> Any:
     Args:
         target: `file.py:function`, `module:function`, or a function of an importable module.
         *args: The function's arguments.
+        pickle: As for `Host`. A function's own argument of this name goes by position.
         **kwargs: The function's arguments by name.
 
     Raises:
@@ -153,7 +167,9 @@ def call(target: Named, /, *args: Any, **kwargs: Any) -> Any:
         TypeError: An argument cannot be sent.
         ValueError: `target` is not the name of one function.
     """
-    return _kept(name_of(target))(*args, **kwargs)
+    is_bool("pickle", pickle)
+    kept = _kept(name_of(target))
+    return kept.host._pool.call(kept.handler, args, kwargs, None, pickle)
 
 
 class _Kept:

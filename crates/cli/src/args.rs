@@ -2,10 +2,14 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, builder::OsStringValueParser, value_parser};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    builder::{OsStringValueParser, PossibleValuesParser},
+    value_parser,
+};
 
 use crate::{
-    exit,
+    exit, formats,
     resolve::Flags,
     settings::{Cmd, SETTINGS, Setting},
     value::Kind,
@@ -40,11 +44,8 @@ and without it.
 Examples:
   exuvia call weather.py:seattle
   exuvia call weather.py:spread --arg unit=C --in days.json
-  exuvia call weather.py:spread --in days.ndjson --out spread.json
+  exuvia call weather.py:spread --in days.parquet --out spread.csv
   cat days.ndjson | exuvia call weather.py:spread --in - --in-format ndjson";
-
-/// The words for the formats of files, with the endings that mean them.
-pub(crate) const FORMATS: [&str; 2] = ["json", "ndjson"];
 
 /// The whole parser.
 pub(crate) fn command() -> Command {
@@ -92,11 +93,12 @@ fn call() -> Command {
         Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
     };
     let format = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("FORMAT").value_parser(FORMATS).help(help)
+        let words = PossibleValuesParser::new(formats::words());
+        Arg::new(name).long(name).value_name("FORMAT").value_parser(words).help(help)
     };
     Command::new("call")
         .about("Call one Python function")
-        .after_help(format!("{CALL_EXAMPLES}\n\n{}", exit::help()))
+        .after_help(format!("{CALL_EXAMPLES}\n\n{}\n\n{}", formats::help(), exit::help()))
         .arg(
             Arg::new("target")
                 .value_name("TARGET")
@@ -110,12 +112,16 @@ fn call() -> Command {
                 .action(ArgAction::Append)
                 .help("An argument; the text is read by the parameter's annotation. Repeatable"),
         )
-        .arg(file("in", "Arguments or rows from a .json, .ndjson or .jsonl file; - for stdin"))
+        .arg(file("in", "Arguments, rows or a table, in the format of the ending; - for stdin"))
         .arg(format("in-format", "What --in holds, whatever its name [default: json for stdin]"))
-        .arg(file("out", "Write the result to a .json, .ndjson or .jsonl file; - for stdout"))
+        .arg(file("out", "Write the result to a file, in the format of its ending; - for stdout"))
         .arg(format("out-format", "How the result is written, whatever --out is called"))
         .arg(switch("json", "Print a failure as JSON on stdout"))
         .arg(switch("traceback", "Show the Python traceback of a failure"))
+        .arg(switch(
+            "diagnostics",
+            "Print what was measured of the call on stderr, as a line of JSON",
+        ))
         .args(setting_args(Cmd::Call))
 }
 

@@ -37,6 +37,7 @@ struct Asked {
     input: Input,
     output: Output,
     traceback: bool,
+    diagnostics: bool,
 }
 
 /// Runs the command.
@@ -74,7 +75,8 @@ impl Asked {
         let input = Input::of(file("in"), format("in-format"))?;
         let output = Output::open(file("out"), format("out-format"))?;
         let traceback = matches.get_flag("traceback");
-        Ok(Self { target, plan, settings, arguments, input, output, traceback })
+        let diagnostics = matches.get_flag("diagnostics");
+        Ok(Self { target, plan, settings, arguments, input, output, traceback, diagnostics })
     }
 
     async fn perform(self, origins: Origins) -> Result<Exit, Stop> {
@@ -95,6 +97,10 @@ impl Asked {
         let outcome = target.call(call).await;
         // The last lines that the function printed come with the worker's end.
         pool.drain(FAREWELL).await;
+        if asked.diagnostics {
+            // Text and numbers always have a JSON form.
+            terminal::say(&serde_json::to_string(&outcome.diagnostics).unwrap_or_default());
+        }
         match outcome.result {
             Ok(result) => asked.output.write(&result).map(|()| Exit::Ok),
             Err(failure) => {
@@ -142,6 +148,7 @@ impl Asked {
             timeout: settings.duration("timeout"),
             handler_timeouts: HashMap::new(),
             max_payload: MAX_PAYLOAD,
+            max_table: settings.size("max-table"),
             max_output: settings.size("max-output"),
             start_timeout: settings.duration("start-timeout"),
             output: Arc::new(|line: OutputLine| terminal::say(&line.text)),

@@ -2,6 +2,7 @@
 
 use crate::{
     exit::Exit,
+    formats::{FORMATS, Format},
     settings::{Cmd, FOREIGN_VARIABLES, SETTINGS},
     value::Kind,
 };
@@ -12,6 +13,7 @@ pub fn generated() -> Vec<(&'static str, String)> {
     vec![
         ("settings", settings_table()),
         ("variables", variables_table()),
+        ("formats", formats_table()),
         ("exit-codes", exit_table()),
     ]
 }
@@ -50,6 +52,16 @@ fn variables_table() -> String {
     let mut text = String::from("| variable | meaning |\n|---|---|\n");
     for (name, meaning) in FOREIGN_VARIABLES {
         text += &format!("| `{name}` | {meaning} |\n");
+    }
+    text
+}
+
+fn formats_table() -> String {
+    let mut text = String::from("| word | ending | holds |\n|---|---|---|\n");
+    for Format { word, endings, meaning, .. } in &FORMATS {
+        let endings = endings.iter().map(|ending| format!("`.{ending}`"));
+        let endings = endings.collect::<Vec<_>>().join(", ");
+        text += &format!("| `{word}` | {endings} | {meaning} |\n");
     }
     text
 }

@@ -1,24 +1,24 @@
-//! The input and the result of `call`: which format a file holds, reading it, and writing it so
-//! that a failed call loses nothing.
+//! The input and the result of `call`: reading the one, above [`SHARED_FROM`] into memory that the
+//! worker maps, and writing the other so that a failed call loses nothing.
 
 use std::{
-    fs::{self, Permissions},
-    io::{self, IsTerminal, Read, Write},
+    fs::{self, File, Permissions},
+    io::{self, BufReader, IsTerminal, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use exuvia_core::{Codec, Payload};
+use exuvia_core::{Codec, Payload, Region, SHARED_FROM};
+use exuvia_sys::MemoryWriter;
 use tempfile::NamedTempFile;
 
 use crate::{
     exit::{Exit, Stop},
-    json, terminal,
+    formats, json, terminal,
 };
 
-/// Endings of file names, with what they mean.
-const ENDINGS: [(&str, Codec); 3] =
-    [("json", Codec::Json), ("ndjson", Codec::Ndjson), ("jsonl", Codec::Ndjson)];
+/// The most that is read at a time of what goes into shared memory.
+const PIECE: usize = 256 << 10;
 
 /// Where the input comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) enum Output {
 
 impl Input {
     pub(crate) fn of(file: Option<&PathBuf>, format: Option<&String>) -> Result<Self, Stop> {
-        let format = format.and_then(|word| codec_of_word(word));
+        let format = format.and_then(|word| formats::of_word(word));
         match file {
             None if format.is_some() => {
                 Err(Stop::usage("--in-format says what --in holds, but there is no --in"))
@@ -51,7 +51,7 @@ impl Input {
             None => Ok(Self::None),
             Some(file) if file.as_os_str() == "-" => Ok(Self::Stdin(format.unwrap_or(Codec::Json))),
             Some(file) => {
-                let codec = format.map_or_else(|| codec_of_file("in", file), Ok)?;
+                let codec = format.map_or_else(|| formats::of_file("in", file), Ok)?;
                 Ok(Self::File(file.clone(), codec))
             }
         }
@@ -61,15 +61,10 @@ impl Input {
     pub(crate) fn read(self) -> Result<Payload, Stop> {
         match self {
             Self::None => Ok(Payload::default()),
-            Self::Stdin(codec) => {
-                let mut bytes = Vec::new();
-                io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
-                    Stop::new(Exit::Input, format!("stdin cannot be read: {error}"))
-                })?;
-                Ok(Payload::new(codec, bytes))
-            }
+            Self::Stdin(codec) => gathered(io::stdin().lock(), codec)
+                .map_err(|error| Stop::new(Exit::Input, format!("stdin cannot be read: {error}"))),
             Self::File(path, codec) => {
-                let bytes = fs::read(&path).map_err(|error| {
+                File::open(&path).and_then(|file| gathered(file, codec)).map_err(|error| {
                     let path = path.display();
                     Stop::new(
                         Exit::Input,
@@ -78,11 +73,25 @@ impl Input {
                             _ => format!("the input {path} cannot be read: {error}"),
                         },
                     )
-                })?;
-                Ok(Payload::new(codec, bytes))
+                })
             }
         }
     }
+}
+
+/// All that `from` gives.
+fn gathered(mut from: impl Read, codec: Codec) -> io::Result<Payload> {
+    let mut start = Vec::new();
+    from.by_ref().take(SHARED_FROM as u64 + 1).read_to_end(&mut start)?;
+    if start.len() <= SHARED_FROM {
+        return Ok(Payload::new(codec, start));
+    }
+    let mut memory = MemoryWriter::new()?;
+    memory.write_all(&start)?;
+    io::copy(&mut BufReader::with_capacity(PIECE, from), &mut memory)?;
+    let sealed = memory.seal()?;
+    let region = Region { memory: sealed.memory().clone(), length: sealed.length() };
+    Ok(Payload { region: Some(region), ..Payload::new(codec, sealed.bytes()?) })
 }
 
 // === impl Output ===
@@ -91,14 +100,25 @@ impl Output {
     /// Prepares the place of the result, so that it is known before the call that it can be
     /// written.
     pub(crate) fn open(file: Option<&PathBuf>, format: Option<&String>) -> Result<Self, Stop> {
-        let format = format.and_then(|word| codec_of_word(word));
+        let format = format.and_then(|word| formats::of_word(word));
         match file {
             Some(file) if file.as_os_str() != "-" => {
-                let codec = format.map_or_else(|| codec_of_file("out", file), Ok)?;
+                let codec = format.map_or_else(|| formats::of_file("out", file), Ok)?;
                 Self::file(file, codec).map_err(|error| cannot_write(file, &error))
             }
-            _ => Ok(Self::Stdout(format.unwrap_or(Codec::Json))),
+            _ => Self::stdout(format.unwrap_or(Codec::Json), io::stdout().is_terminal()),
         }
+    }
+
+    /// Bytes that are no text would only confuse a terminal.
+    fn stdout(codec: Codec, is_terminal: bool) -> Result<Self, Stop> {
+        if is_terminal && !formats::is_text(codec) {
+            return Err(Stop::usage(format!(
+                "a result as {} is no text and cannot go to a terminal: name a file with --out",
+                formats::word(codec)
+            )));
+        }
+        Ok(Self::Stdout(codec))
     }
 
     fn file(file: &Path, codec: Codec) -> io::Result<Self> {
@@ -131,15 +151,17 @@ impl Output {
     pub(crate) fn write(self, payload: &Payload) -> Result<(), Stop> {
         match self {
             Self::Stdout(_) => {
-                let for_people = payload.codec == Codec::Json && io::stdout().is_terminal();
-                let bytes =
-                    if for_people { json::indent(&payload.body) } else { payload.body.to_vec() };
-                terminal::data(&ended(bytes))
-                    .map_err(|error| Stop::usage(format!("stdout cannot be written: {error}")))
+                let for_people = formats::is_json(payload.codec) && io::stdout().is_terminal();
+                let write = |bytes: &[u8]| {
+                    terminal::data(&[bytes, line_end(payload.codec, bytes)])
+                        .map_err(|error| Stop::usage(format!("stdout cannot be written: {error}")))
+                };
+                if for_people { write(&json::indent(&payload.body)) } else { write(&payload.body) }
             }
             Self::File { mut temporary, place, .. } => {
                 let write = || {
-                    temporary.write_all(&ended(payload.body.to_vec()))?;
+                    temporary.write_all(&payload.body)?;
+                    temporary.write_all(line_end(payload.codec, &payload.body))?;
                     // Else a machine that stops now could keep the new name and lose the bytes.
                     temporary.as_file().sync_all()?;
                     temporary.persist(&place).map(drop).map_err(|error| error.error)
@@ -150,12 +172,10 @@ impl Output {
     }
 }
 
-/// `bytes` with a line end, unless there is nothing.
-fn ended(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.last().is_some_and(|last| *last != b'\n') {
-        bytes.push(b'\n');
-    }
-    bytes
+/// What ends the last line of `bytes`: nothing where it has ended, or where there are no lines.
+fn line_end(codec: Codec, bytes: &[u8]) -> &'static [u8] {
+    let open = bytes.last().is_some_and(|last| *last != b'\n');
+    if open && formats::is_text(codec) { b"\n" } else { b"" }
 }
 
 fn cannot_write(file: &Path, error: &io::Error) -> Stop {
@@ -165,23 +185,6 @@ fn cannot_write(file: &Path, error: &io::Error) -> Stop {
         _ => return Stop::usage(format!("{} cannot be written: {error}", file.display())),
     };
     Stop::usage(format!("{} cannot be written{hint}", file.display()))
-}
-
-fn codec_of_word(word: &str) -> Option<Codec> {
-    ENDINGS.iter().find(|(ending, _)| *ending == word).map(|(_, codec)| *codec)
-}
-
-fn codec_of_file(flag: &str, file: &Path) -> Result<Codec, Stop> {
-    let ending = file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    codec_of_word(&ending).ok_or_else(|| {
-        let what =
-            if ending.is_empty() { "no ending".into() } else { format!("the ending .{ending}") };
-        Stop::usage(format!(
-            "--{flag} {}: {what} does not name a format; known are .json, .ndjson and .jsonl, or \
-             say it with --{flag}-format",
-            file.display()
-        ))
-    })
 }
 
 #[cfg(test)]
@@ -200,15 +203,10 @@ mod tests {
         assert_eq!(input("a.txt", Some("ndjson")), file("a.txt", Codec::Ndjson));
         assert_eq!(input("-", None), Ok(Input::Stdin(Codec::Json)));
         assert_eq!(input("-", Some("ndjson")), Ok(Input::Stdin(Codec::Ndjson)));
-        assert_eq!(
-            input("a.csv", None),
-            Err((
-                2,
-                "--in a.csv: the ending .csv does not name a format; known are .json, .ndjson and \
-                 .jsonl, or say it with --in-format"
-                    .into()
-            ))
-        );
+        assert_eq!(input("a.pq", None), file("a.pq", Codec::Parquet));
+        assert_eq!(input("a.json", Some("json-columns")), file("a.json", Codec::JsonColumns));
+        assert_eq!(input("-", Some("arrow-stream")), Ok(Input::Stdin(Codec::ArrowStream)));
+        assert_eq!(input("a.txt", None).map_err(|(code, _)| code), Err(2));
         assert!(Input::of(None, Some(&"json".to_owned())).is_err());
     }
 
@@ -219,6 +217,45 @@ mod tests {
         assert_eq!(
             (stop.exit, stop.message.as_str()),
             (Exit::Input, "the input /nowhere/x.json is not there")
+        );
+    }
+
+    #[test]
+    fn input_above_64_kib_lies_in_memory_that_can_be_shared() {
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let place = folder.path().join("x.csv");
+        for length in [0, 1, SHARED_FROM - 1, SHARED_FROM, SHARED_FROM + 1, 5 * PIECE + 7] {
+            let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            fs::write(&place, &bytes).expect("a file");
+            let read = Input::File(place.clone(), Codec::Csv).read().expect("read");
+            assert_eq!(read.codec, Codec::Csv);
+            assert!(read.body == bytes, "{length}");
+            assert_eq!(read.region.is_some(), length > SHARED_FROM, "{length}");
+            if let Some(Region { memory, length }) = read.region {
+                // What is not sealed is refused.
+                let sealed = exuvia_sys::Sealed::open(memory, length).expect("sealed");
+                assert!(sealed.bytes().expect("a view") == bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_kept_from_a_terminal_and_to_the_byte() {
+        for format in &formats::FORMATS {
+            let binary = ["parquet", "arrow", "arrow-stream", "npy"].contains(&format.word);
+            assert_eq!(Output::stdout(format.codec, true).is_err(), binary, "{}", format.word);
+            assert!(Output::stdout(format.codec, false).is_ok(), "{}", format.word);
+            let end = line_end(format.codec, b"PAR1");
+            assert_eq!(end, if binary { b"" } else { &b"\n"[..] }, "{}", format.word);
+            assert_eq!(line_end(format.codec, b"a\n"), b"");
+        }
+        let stop = Output::stdout(Codec::ArrowFile, true).err().expect("an error");
+        assert_eq!(
+            (stop.exit, stop.message.as_str()),
+            (
+                Exit::Usage,
+                "a result as arrow is no text and cannot go to a terminal: name a file with --out"
+            )
         );
     }
 
@@ -240,6 +277,10 @@ mod tests {
         assert_eq!((fs::read_to_string(&place).expect("there").as_str(), names()), ("[1]\n", 1));
         let mode = fs::metadata(&place).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
+
+        let output = Output::open(Some(&place), Some(&"parquet".to_owned())).expect("a place");
+        output.write(&Payload::new(Codec::Parquet, &b"PAR1PAR1"[..])).expect("written");
+        assert_eq!(fs::read(&place).expect("there"), b"PAR1PAR1");
     }
 
     #[test]

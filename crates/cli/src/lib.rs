@@ -13,6 +13,7 @@ mod config;
 pub mod docs;
 mod exit;
 mod files;
+mod formats;
 mod image;
 mod json;
 mod logging;
@@ -83,7 +84,7 @@ pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Interpreter) -
         Err(stop) => {
             if as_json {
                 // Who asked for JSON and does not read it gets the exit code.
-                let _ = terminal::data(format!("{}\n", stop.json()).as_bytes());
+                let _ = terminal::data(&[format!("{}\n", stop.json()).as_bytes()]);
             } else {
                 terminal::show(&stop, &variables);
             }

@@ -294,6 +294,8 @@ mod tests {
             module: "weather".into(),
             name: "spread".into(),
             kind: HandlerKind::Sync,
+            streams: false,
+            reads: false,
             params: vec![param],
             doc: String::new(),
             returns: String::new(),

@@ -399,6 +399,7 @@ mod tests {
                 assert!(!settings.duration(key).is_zero());
             }
             assert!(settings.size("max-output") > 0);
+            assert_eq!(settings.size("max-table"), 1 << 30);
             assert_eq!((settings.path("python"), settings.path("runtime")), (None, None));
         }
         let settings = resolved(&Flags::new(), &Variables::new(), None);

@@ -139,6 +139,8 @@ mod tests {
             module: "weather".into(),
             name: name.into(),
             kind: HandlerKind::Sync,
+            streams: false,
+            reads: false,
             params: params.iter().map(param).collect(),
             doc: doc.into(),
             returns: String::new(),

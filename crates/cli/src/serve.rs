@@ -157,7 +157,7 @@ impl Asked {
             _ => routes::table(handlers).iter().map(|line| format!("{line}\n")).collect(),
         };
         pool.drain(Duration::ZERO).await;
-        terminal::data(text.as_bytes())
+        terminal::data(&[text.as_bytes()])
             .map_err(|error| Stop::usage(format!("stdout cannot be written: {error}")))
     }
 
@@ -189,6 +189,7 @@ impl Asked {
             timeout: settings.duration("timeout"),
             handler_timeouts: by_handler.collect::<HashMap<_, _>>(),
             max_payload: settings.size("max-body"),
+            max_table: settings.size("max-table"),
             max_output: settings.size("max-output"),
             start_timeout: settings.duration("start-timeout"),
             output: Arc::new(log_output),

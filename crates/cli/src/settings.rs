@@ -235,6 +235,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         commands: SERVE,
     },
     Setting {
+        key: "max-table",
+        flag: Some("max-table"),
+        env: Some("EXUVIA_MAX_TABLE"),
+        in_file: true,
+        kind: Kind::Size,
+        default: Default::Text("1GiB"),
+        help: "Memory that reading one table may take",
+        commands: BOTH,
+    },
+    Setting {
         key: "max-output",
         flag: Some("max-output"),
         env: Some("EXUVIA_MAX_OUTPUT"),

@@ -8,9 +8,10 @@ use std::{
 use crate::{exit::Stop, resolve::Variables};
 
 /// Writes data to stdout. A reader that went away (`| head`) has what it wanted: no error.
-pub(crate) fn data(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn data(parts: &[&[u8]]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    let mut parts = parts.iter();
+    match parts.try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

@@ -79,6 +79,10 @@ fn a_slip_in_a_command_or_flag_is_recognised() {
     for (args, hint) in [
         (&["srve"][..], "a similar subcommand exists: 'serve'"),
         (&["serve", "--prot", "1"], "a similar argument exists: '--port'"),
+        (
+            &["call", "a.py:f", "--in", "-", "--in-format", "parqet"],
+            "a similar value exists: 'parquet'",
+        ),
         (&["call"], "<TARGET>"),
         (&[], "Usage: exuvia <COMMAND>"),
     ] {
@@ -156,10 +160,11 @@ fn wrong_targets_are_said_before_anything_starts() {
         "error: --arg x: write NAME=VALUE, like --arg unit=C",
     );
     bench.fails(
-        &["call", "weather.py:f", "--in", "x.csv"],
+        &["call", "weather.py:f", "--in", "x.parqet"],
         2,
-        "error: --in x.csv: the ending .csv does not name a format; known are .json, .ndjson and \
-         .jsonl, or say it with --in-format",
+        "error: --in x.parqet: the ending .parqet does not name a format; known are .json, .ndjson, \
+         .jsonl, .csv, .parquet, .pq, .arrow, .feather, .ipc, .arrows and .npy, or say it with \
+         --in-format. Did you mean `.parquet`?",
     );
     bench.fails(
         &["call", "weather.py:f", "--in", "gone.json"],

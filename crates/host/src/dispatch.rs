@@ -165,6 +165,7 @@ impl Worker {
             && !self.free.is_empty()
             && matches!(self.numbers.get(handler), Some(Some(_)))
             && match line {
+                Line::Sync if self.in_flight_streams > 0 => false,
                 Line::Sync => {
                     self.backlog_ns == 0
                         || (self.backlog_ns.saturating_add(expected) <= AHEAD_NS

@@ -13,6 +13,7 @@ use crate::{
     config::StartError,
     flow::{Flow, Reader},
     link::{Link, Stop},
+    queue::Line,
     state::{Because, Cancel, Handler, Job, Phase, Reply, Started, State},
 };
 
@@ -144,20 +145,28 @@ impl Link {
         let flow = Arc::new(Flow::default());
         let Some(worker) = state.workers.get_mut(&self.id) else { return Ok(()) };
         let place = Some((self.id, worker.pid));
-        // Those behind it would wait as long as somebody reads.
-        let back = worker.revoke_all(|call| call.wire != wire);
         let held = worker.slots.get_mut(usize::from(slot)).and_then(Option::as_mut);
         let held = held.filter(|held| held.wire == wire).ok_or_else(broke)?;
-        let reply = std::mem::replace(&mut held.job.reply, Reply::Streamed(flow.clone()));
-        let Reply::Whole(reply) = reply else { return Err(broke()) };
+        // Whoever waits is told of what breaks the protocol, so it comes before all changes.
         if !held.job.call.streams {
             return Err(Stop::Broke("it streams a result that was wanted whole".into()));
+        }
+        if held.job.reply.has_begun() {
+            return Err(broke());
+        }
+        let reply = std::mem::replace(&mut held.job.reply, Reply::Streamed(flow.clone()));
+        let Reply::Whole(reply) = reply else { return Err(broke()) };
+        let (call, mut back) = (held.job.id, Vec::new());
+        if held.job.line == Line::Sync {
+            worker.in_flight_streams += 1;
+            // Those behind it would wait as long as somebody reads.
+            back = worker.revoke_all(|call| call.wire != wire);
         }
         let forsaken = flow.clone();
         let reader = Reader {
             flow,
             shared: self.shared.clone(),
-            call: held.job.id,
+            call,
             place: (self.id, slot, wire),
             owed: 0,
             ended: false,

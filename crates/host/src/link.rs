@@ -142,6 +142,7 @@ impl Link {
             free: (0..slots).rev().collect(),
             in_flight: 0,
             in_flight_async: 0,
+            in_flight_streams: 0,
             handed: 0,
             backlog_ns: 0,
             unheard: None,
@@ -341,6 +342,11 @@ impl Link {
                 Ok(0) => return Err(Stop::Gone),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {
+                    let what = "its descriptors could not all be taken: more than a frame has, or \
+                                too many are open here";
+                    return Err(Stop::Broke(what.into()));
+                }
                 Err(_) => return Err(Stop::Gone),
             };
             worker.connection.inbound().extend_from_slice(&self.buffer[..read]);

@@ -35,6 +35,8 @@ impl Shared {
             let at_death = worker.claims().state(slot, wire);
             let Some(call) = worker.take(slot, wire) else { continue };
             match at_death {
+                // The page is the worker's word.
+                _ if call.job.reply.has_begun() => begun.push((call, true)),
                 SlotState::Queued | SlotState::Revoked => unbegun.push(call),
                 SlotState::Running => begun.push((call, true)),
                 SlotState::Done | SlotState::Free => begun.push((call, false)),

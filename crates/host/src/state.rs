@@ -123,6 +123,8 @@ pub(crate) struct Worker {
     pub(crate) in_flight: usize,
     /// The async ones of these.
     pub(crate) in_flight_async: usize,
+    /// The sync ones whose results come in pieces: they last as long as somebody reads.
+    pub(crate) in_flight_streams: usize,
     /// Calls it was ever given.
     pub(crate) handed: u64,
     /// Expected nanoseconds of the sync calls it holds.
@@ -359,13 +361,17 @@ impl Worker {
         self.free.push(slot);
         self.in_flight -= 1;
         self.in_flight_async -= usize::from(taken.job.line == Line::Async);
+        let streamed = matches!(taken.job.reply, Reply::Streamed(_));
+        self.in_flight_streams -= usize::from(streamed && taken.job.line == Line::Sync);
         self.backlog_ns = self.backlog_ns.saturating_sub(taken.expected_ns);
         Some(taken)
     }
 
     /// Takes a call back, unless it has begun.
     pub(crate) fn revoke(&mut self, slot: u16, wire: u64) -> Option<InFlight> {
-        if !self.claims().revoke(slot, wire) {
+        // A result that comes already has begun, whatever the page says.
+        let call = self.slots.get(usize::from(slot))?.as_ref()?;
+        if call.job.reply.has_begun() || !self.claims().revoke(slot, wire) {
             return None;
         }
         // What is left of a large payload need not be sent.
@@ -403,6 +409,11 @@ impl Reply {
             Self::Whole(reply) => reply.is_closed(),
             Self::Streamed(_) => false,
         }
+    }
+
+    /// Whether a result comes already, piece by piece.
+    pub(crate) fn has_begun(&self) -> bool {
+        matches!(self, Self::Streamed(_))
     }
 }
 

@@ -6,7 +6,13 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
-    use exuvia_python::{command::main, pool::Pool};
+    use exuvia_python::{command::main, pool::Pool, results::Results};
+    #[pymodule_export]
+    use exuvia_runtime::share::{Shared, share};
+    #[pymodule_export]
+    use exuvia_runtime::tables::{
+        Column, Field, Stream, Table, Values, consume_into_python, produce_from_python,
+    };
     #[pymodule_export]
     use exuvia_runtime::values::python::{
         MalformedError, UnfitError, json_dumps, json_loads, ndjson_dumps, ndjson_loads,
@@ -16,6 +22,8 @@ mod _native {
 
 #[pymodule(gil_used = true)]
 mod _exuvia_runtime {
+    #[pymodule_export]
+    use exuvia_runtime::tables::{Column, Field, Table, Values};
     #[pymodule_export]
     use exuvia_runtime::{main, zygote_main};
 }

@@ -329,7 +329,7 @@ impl Connection {
         payload: Outgoing,
     ) {
         self.answered(call);
-        let copies = write_copies(copies);
+        let copies = write_copies(copies, self.max_frame().saturating_sub(RESULT_HEAD));
         let fixed = RESULT_HEAD + copies.len();
         let head = ResultHead {
             flags: payload.flags(),
@@ -384,16 +384,22 @@ impl Connection {
         // The empty list is written, too.
         body.extend_from_slice(&match copies {
             [] => vec![0x90],
-            copies => write_copies(copies),
+            copies => match write_copies(copies, self.max_frame().saturating_sub(8)) {
+                told if told.is_empty() => vec![0x90],
+                told => told,
+            },
         });
         if let Some(outflow) = self.outflow_mut(call) {
             outflow.end(Kind::End, body);
         }
     }
 
-    /// Sends nothing more of a streamed result but its end, which is to follow.
-    pub fn cut_stream(&mut self, call: u64) {
+    /// Sends nothing more of a streamed result. True: it was not complete, and a failure must
+    /// follow; false: there is no such stream, or its end is on the way.
+    pub fn cut_stream(&mut self, call: u64) -> bool {
+        let goes_on = self.outflow(call).is_some();
         self.sending.retain(|sending| sending.call != call);
+        goes_on
     }
 
     /// Grants a streamed result of our call so many bytes more.
@@ -507,15 +513,20 @@ impl Connection {
     }
 }
 
-/// Copies as they follow a result's head: nothing where there are none.
-fn write_copies(copies: &[Copied]) -> Vec<u8> {
-    let told = &copies[..copies.len().min(MAX_COPIES)];
-    match told {
-        [] => Vec::new(),
+/// Copies as they follow a result's head: nothing where there are none. Of those that do not fit
+/// `room` nothing is told.
+fn write_copies(copies: &[Copied], room: usize) -> Vec<u8> {
+    let mut told = &copies[..copies.len().min(MAX_COPIES)];
+    while !told.is_empty() {
         // A list of structs of text and numbers can always be written; and if not, it is no reason
         // to lose the result.
-        told => message::write(Kind::Result as u8, &told).unwrap_or_default(),
+        let written = message::write(Kind::Result as u8, &told).unwrap_or_default();
+        if written.len() <= room {
+            return written;
+        }
+        told = &told[..told.len() - 1];
     }
+    Vec::new()
 }
 
 // === impl Outgoing ===

@@ -290,13 +290,17 @@ impl ResultHead {
 
 /// Whether flags and number of descriptors can stand together.
 fn fits(flags: u8, allowed: u8, descriptors: u8) -> Result<(), &'static str> {
-    let takes_one = flags & (SHARED | FED) != 0;
-    if flags & !allowed != 0 || flags & (SHARED | FED) == (SHARED | FED) {
+    if flags & !allowed != 0 {
         return Err("flags that it cannot carry");
     }
-    let most = MAX_ATTACHED + usize::from(flags & SHARED != 0);
-    if usize::from(descriptors) > most || (takes_one && descriptors == 0) {
-        return Err("number of descriptors");
+    let number = match flags & (SHARED | FED) {
+        0 => 0..=MAX_ATTACHED,
+        SHARED => 1..=MAX_ATTACHED + 1,
+        FED => 1..=1,
+        _ => return Err("flags that it cannot carry"),
+    };
+    match number.contains(&usize::from(descriptors)) {
+        true => Ok(()),
+        false => Err("number of descriptors"),
     }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use bytes::Bytes;
-use exuvia_core::{Codec, Failure, Frame, InputFault};
+use exuvia_core::{Codec, Failure, Frame, InputFault, MAX_ATTACHED};
 use exuvia_protocol::{
     Connection, Event, Limits, OutgoingCall, Role,
     frame::{ABORT, CallHead, Kind, MORE, ResultHead},
@@ -34,25 +34,36 @@ fn plan() -> impl Strategy<Value = Plan> {
     let end = prop_oneof![
         3 => (any_size(0..=4 << 20), any::<bool>()).prop_map(|(size, owned)| End::Result(size, owned)),
         1 => any_size(0..=300 << 10).prop_map(End::Failure),
+        2 => (any_size(0..=4 << 20), any::<bool>(), attached())
+            .prop_map(|(size, shared, attached)| End::Memory { size, shared, attached }),
+        3 => (any_size(0..=4 << 20), 1_u8..20, prop::bool::weighted(0.2))
+            .prop_map(|(size, pieces, fails)| End::Stream { size, pieces, fails }),
     ];
     (
         prop::bool::weighted(0.7),
-        any_size(0..=4 << 20),
+        (any_size(0..=4 << 20), prop::bool::weighted(0.3), attached()),
         prop::collection::vec(("\\PC{0,8}", "\\PC{0,12}"), 0..3),
         any::<bool>(),
         end,
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.2),
     )
-        .prop_map(|(by_host, payload, text, trace, end, refuse, cancel)| Plan {
+        .prop_map(|(by_host, (payload, shared, attached), text, trace, end, refuse, cancel)| Plan {
             by_host,
             payload,
+            shared,
+            attached,
             text,
             trace,
             end,
             refuse,
             cancel,
         })
+}
+
+/// Mostly none, at times as many as there may be.
+fn attached() -> impl Strategy<Value = u8> {
+    prop_oneof![6 => Just(0), 3 => 1_u8..4, 1 => Just(MAX_ATTACHED as u8)]
 }
 
 proptest! {
@@ -219,8 +230,8 @@ fn unfinished_payloads_take_turns_frame_by_frame() {
 fn a_payload_that_fits_needs_no_further_frame() {
     let limits = Limits { max_frame: 1_000, max_payload: 1_000, window: 500 };
     let mut worker = connected(Role::Worker, WIDE, limits);
-    let head = ResultHead { codec: Codec::Json, run_ns: 0 };
-    worker.result(2, 0, head, noise(1, 500));
+    let head = ResultHead::new(Codec::Json, 0);
+    worker.result(2, 0, head, &[], noise(1, 500).into());
     worker.result_from(4, 0, head, &noise(2, 500));
     let frames = RawFrame::all(&written(&mut worker));
     assert_eq!(frames.len(), 2);
@@ -230,10 +241,10 @@ fn a_payload_that_fits_needs_no_further_frame() {
 #[test]
 fn a_borrowed_result_is_cut_to_the_peers_frame_like_an_owned_one() {
     let limits = Limits { max_frame: 1_000, max_payload: 1 << 20, window: 1 << 20 };
-    let head = ResultHead { codec: Codec::Json, run_ns: 0 };
+    let head = ResultHead::new(Codec::Json, 0);
     for size in [975, 976, 977, 5_000] {
         let mut ends = [(); 2].map(|()| connected(Role::Worker, WIDE, limits));
-        ends[0].result(2, 0, head, noise(1, size));
+        ends[0].result(2, 0, head, &[], noise(1, size).into());
         ends[1].result_from(2, 0, head, &noise(1, size));
         let [owned, borrowed] = ends.each_mut().map(written);
         assert!(RawFrame::all(&borrowed).iter().all(|frame| frame.body.len() <= 1_000));
@@ -322,7 +333,7 @@ fn text_arguments_that_do_not_fit_a_frame_are_refused_and_nothing_is_written() {
         slot: 0,
         head: head(),
         text_arguments: &text,
-        payload: noise(1, 9),
+        payload: noise(1, 9).into(),
     };
     host.call(outgoing).expect_err("too long");
     assert!(written(&mut host).is_empty());
@@ -336,10 +347,13 @@ fn head() -> CallHead {
         time_left_ms: 0,
         public_id: 0,
         trace: None,
+        flags: 0,
+        descriptors: 0,
     }
 }
 
 fn open(connection: &mut Connection, call: u64, payload: Bytes) {
+    let payload = payload.into();
     let outgoing = OutgoingCall { call, slot: 0, head: head(), text_arguments: &[], payload };
     connection.call(outgoing).expect("it fits");
 }

@@ -16,7 +16,7 @@ use support::{
 };
 
 const ROLES: [Role; 2] = [Role::Host, Role::Worker];
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Hello,
     Kind::Ready,
     Kind::Call,
@@ -27,6 +27,7 @@ const KINDS: [Kind; 10] = [
     Kind::Cancel,
     Kind::Cancelling,
     Kind::Drain,
+    Kind::End,
 ];
 
 fn fresh(role: Role) -> Connection {
@@ -58,6 +59,7 @@ fn good(kind: Kind, role: Role) -> RawFrame {
         Kind::Cancel => frame(kind, theirs, []),
         Kind::Cancelling => frame(kind, ours, []),
         Kind::Drain => frame(kind, 0, []),
+        Kind::End => frame(kind, ours, [0, 0, 0, 0, 0, 0, 0, 0, 0x90]),
     }
 }
 
@@ -136,6 +138,8 @@ fn the_fullest_greeting_and_ready_arrive_intact() {
         params: vec![param; 3],
         doc: "Says n.".into(),
         returns: "str".into(),
+        reads: true,
+        streams: true,
     };
     let frames = vec![Frame { file: "m.py".into(), line: 3, function: "f".into() }];
     let (class, message, traceback) = ("E".into(), "no".into(), "T".into());
@@ -161,7 +165,9 @@ fn only_a_worker_is_ready_and_only_once() {
 #[test]
 fn nothing_about_a_call_comes_before_the_worker_is_ready() {
     for role in ROLES {
-        for kind in [Kind::Call, Kind::Result, Kind::Failure, Kind::Data, Kind::Credit] {
+        for kind in
+            [Kind::Call, Kind::Result, Kind::Failure, Kind::Data, Kind::Credit, Kind::End]
+        {
             let what = unexpected(greeted(role), &good(kind, role));
             assert_eq!(what, "the worker is not ready yet");
         }
@@ -241,7 +247,7 @@ fn a_greeting_that_is_no_greeting_says_what_does_not_read() {
 
 #[test]
 fn an_unknown_kind_or_a_flag_that_must_be_0_is_an_error_that_names_the_kind() {
-    for kind in [0, 11, 47, 255] {
+    for kind in [0, 12, 47, 255] {
         let unknown = RawFrame { kind, ..frame(Kind::Drain, 0, []) };
         let error = tell(&mut ready(Role::Worker), &unknown).expect_err("unknown");
         assert!(error.to_string().contains(&format!("kind {kind} ")), "{error}");
@@ -298,7 +304,8 @@ fn a_call_carries_its_openers_parity_and_an_answer_its_callers() {
             if matches!(kind, Kind::Data | Kind::Hello | Kind::Ready | Kind::Drain) {
                 continue;
             }
-            assert!(told.is_ok(), "{kind:?}: {told:?}");
+            // There is nothing for END to end.
+            assert_eq!(told.is_ok(), kind != Kind::End, "{kind:?}: {told:?}");
             frame.call += 1;
             if kind != Kind::Credit {
                 unexpected(ready(role), &frame);

@@ -2,18 +2,22 @@
 
 mod support;
 
-use bytes::Bytes;
 use exuvia_core::{Codec, Failure};
 use exuvia_protocol::{
-    Connection, Event, Hello, IncomingCall, Limits, OutgoingCall, ProtocolError, Ready, Role,
-    frame::{CallHead, HEADER, Kind, MORE, ResultHead},
+    Connection, Event, Hello, IncomingCall, IncomingResult, Limits, OutgoingCall, ProtocolError, Ready, Role,
+    frame::{CallHead, HEADER, Kind, MORE, ResultHead, STREAMS},
 };
 use proptest::prelude::*;
 use support::{
     Choices, RawFrame, any_size, call_body, cases, connected, frame, hello_frame,
-    ledger::{payload_bytes, payload_length},
-    noise, ready_frame, result_body, say, written,
+    ledger::{head_flags, payload_bytes, payload_length},
+    noise,
+    pipe::{descriptor, identity, open_copies},
+    ready_frame, result_body, say, stream_body, written,
 };
+
+/// The body of an END that tells of no copies.
+const END: [u8; 9] = [0, 0, 0, 0, 0, 0, 0, 0, 0x90];
 
 const LIMITS: Limits = Limits { max_frame: 4 << 10, max_payload: 16 << 10, window: 2 << 10 };
 
@@ -72,9 +76,15 @@ fn feed(
 
 fn check_events(events: &[Event]) {
     for event in events {
-        if let Event::Call(IncomingCall { payload, .. }) | Event::Result { payload, .. } = event {
-            assert!(payload.len() as u64 <= LIMITS.max_payload);
-        }
+        let (Event::Call(IncomingCall { payload, .. })
+        | Event::Result(IncomingResult { payload, .. })) = event
+        else {
+            continue;
+        };
+        assert!(payload.bytes.len() as u64 <= LIMITS.max_payload);
+        assert!(payload.shared.is_none_or(|length| length <= LIMITS.max_payload));
+        assert!(payload.descriptors.len() <= 65);
+        assert!(payload.shared.is_none() || !payload.descriptors.is_empty());
     }
 }
 
@@ -142,11 +152,46 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn descriptors_that_come_with_anything_are_taken_by_their_frames_or_bounded(
+        role in role(),
+        stage in 0_u8..3,
+        frames in prop::collection::vec((any_frame(), 0_usize..73), 0..40),
+        seed in any::<u64>(),
+    ) {
+        let one = descriptor();
+        let of = identity(&one);
+        let mut connection = at_stage(role, stage);
+        let mut chunks = Choices(seed);
+        for (frame, count) in &frames {
+            let came = (0..*count).map(|_| one.try_clone().expect("another")).collect();
+            if connection.descriptors(came).is_err() {
+                break;
+            }
+            let (events, error) = feed(&mut connection, &frame.bytes(), &mut chunks);
+            check_events(&events);
+            if error.is_some() {
+                break;
+            }
+            // Those that wait for frames, and those of incomplete payloads.
+            prop_assert!(open_copies(of) <= 1 + 2 * 1024);
+        }
+        drop(connection);
+        prop_assert_eq!(open_copies(of), 1, "all are closed");
+    }
+}
+
 /// What was taken without complaint kept the rules: no payload beyond its head or `max_payload`.
 fn check_payloads(frames: &[RawFrame]) {
     for (place, first) in frames.iter().enumerate() {
         let Some(length) = payload_length(first) else { continue };
         assert!(length <= LIMITS.max_payload);
+        if head_flags(first) & STREAMS != 0 && first.kind == Kind::Result as u8 {
+            continue;
+        }
         let mut have = payload_bytes(first).expect("it was taken");
         let mut open = first.flags & MORE != 0;
         assert!(have <= LIMITS.window.into());
@@ -169,7 +214,7 @@ fn any_frame() -> impl Strategy<Value = RawFrame> {
         4 => any_size(0..=20 << 10).prop_map(u64::from),
         1 => any::<u64>()
     ];
-    let right = (size(), size(), length, any::<bool>(), 0_u8..12).prop_map(
+    let right = (size(), size(), length, any::<bool>(), 0_u8..14).prop_map(
         |(text, rest, length, fits, kind)| {
             let length = if fits { rest as u64 } else { length };
             let (rest, failure) = (vec![7; rest], rmp_serde::to_vec_named(&Failure::Cancelled));
@@ -182,6 +227,14 @@ fn any_frame() -> impl Strategy<Value = RawFrame> {
                 5 => [&[0; 8][..], &failure.expect("written")].concat(),
                 6 => rest,
                 7 => (length as u32).to_le_bytes().to_vec(),
+                11 => END.to_vec(),
+                12 => stream_body(),
+                13 => {
+                    let mut body = if fits { call_body(b"", length, b"") } else { result_body(length, b"") };
+                    body[if fits { 32 } else { 1 }] = text as u8 & 7;
+                    body[if fits { 33 } else { 2 }] = rest.len() as u8 & 3;
+                    body
+                }
                 _ => Vec::new(),
             }
         },
@@ -206,6 +259,7 @@ fn likely_kind(body: &[u8], other: u8) -> u8 {
     match body.len() {
         0 => 8 + other % 3,
         4 => Kind::Credit as u8,
+        _ if body == END => Kind::End as u8,
         _ if body[0] == 7 => Kind::Data as u8,
         _ if body.len() >= 40 && body[4] == Codec::Value as u8 => Kind::Call as u8,
         _ if body.len() >= 24 && body[0] == Codec::Json as u8 => Kind::Result as u8,
@@ -328,8 +382,16 @@ fn recorded(listens: Role, script: u64) -> Vec<Vec<u8>> {
     }
     mouth.cancelling(theirs, 0);
     mouth.failure(theirs, 0, 5, &Failure::Host { message: "no".into() }).expect("fits");
-    let head = ResultHead { codec: Codec::Json, run_ns: 1 };
-    mouth.result(theirs + 2, 0, head, noise(script, choices.below(12_000)));
+    let head = ResultHead::new(Codec::Json, 1);
+    mouth.result(theirs + 2, 0, head, &[], noise(script, choices.below(12_000)).into());
+    mouth.begin_stream(theirs + 4, 0, head);
+    for size in [1, 0, 700] {
+        mouth.add(theirs + 4, noise(script, size));
+    }
+    mouth.end_stream(theirs + 4, 9, &support::data::copies(2));
+    mouth.begin_stream(theirs + 6, 0, head);
+    mouth.add(theirs + 6, noise(script, 1_000));
+    mouth.failure(theirs + 6, 0, 5, &Failure::Host { message: "no".into() }).expect("fits");
     mouth.cancel(own + 2, 0);
     if listens == Role::Worker {
         mouth.drain();
@@ -359,9 +421,11 @@ fn open(connection: &mut Connection, call: u64, size: usize) {
         time_left_ms: 9,
         public_id: call,
         trace: None,
+        flags: 0,
+        descriptors: 0,
     };
     let text = [("name".to_owned(), "text".to_owned())];
-    let payload: Bytes = noise(call, size);
+    let payload = noise(call, size).into();
     let outgoing = OutgoingCall { call, slot: 3, head, text_arguments: &text, payload };
     connection.call(outgoing).expect("it fits");
 }

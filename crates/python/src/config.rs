@@ -18,7 +18,9 @@ use pyo3::{
 /// Bytes of output per call that are passed on.
 const MAX_OUTPUT: u64 = 16 << 20;
 /// Largest arguments and results.
-const MAX_PAYLOAD: u64 = 1 << 30;
+const MAX_PAYLOAD: u64 = 16 << 30;
+/// Most memory that a worker may make of one table. What comes is the program's own.
+const MAX_TABLE: u64 = 64 << 30;
 /// Longer than any machine lives: such a deadline could not be written down.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -56,6 +58,7 @@ impl<'py> Arguments<'_, 'py> {
             timeout: self.required("timeout")?.seconds()?,
             handler_timeouts: Default::default(),
             max_payload: MAX_PAYLOAD,
+            max_table: MAX_TABLE,
             max_output: MAX_OUTPUT,
             start_timeout: Duration::from_secs(120),
             output,

@@ -2,12 +2,13 @@
 //!
 //! * [`command`]: the `exuvia` command;
 //! * [`pool`]: a pool of workers inside a Python program; `config` reads its arguments, `result`
-//!   turns its answers into objects and exceptions.
+//!   turns its answers into objects and exceptions, [`results`] those of generators.
 
 pub mod command;
 mod config;
 pub mod pool;
 mod result;
+pub mod results;
 
 use std::path::PathBuf;
 

@@ -10,9 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exuvia_core::{Call, Codec, HandlerInfo, Payload, Target, suggest};
+use exuvia_core::{
+    Call, Codec, Copied, HandlerInfo, Outcome, Payload, Region, SHARED_FROM, Target, suggest,
+};
 use exuvia_host::{ImageStatus, OutputLine, Pool as HostPool, Stream, WorkerStatus};
-use exuvia_runtime::values::{EncodeOptions, encode_value};
+use exuvia_runtime::{
+    attach::Attacher,
+    values::{EncodeOptions, encode_value_with},
+};
+use exuvia_sys::Sealed;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
@@ -22,7 +28,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     config::{Argument, Arguments},
-    result::{result, start_error, unfit},
+    result::{measured, result, start_error, unfit},
+    results::Results,
 };
 
 /// How long a waiting thread is deaf to Ctrl-C.
@@ -109,8 +116,9 @@ impl Pool {
         Ok(())
     }
 
-    /// Calls a handler and waits for its result; `timeout` in seconds, `None` for the pool's.
-    #[pyo3(signature = (handler, args, kwargs, timeout=None))]
+    /// Calls a handler and waits for its result; `timeout` in seconds, `None` for the pool's. With
+    /// `pickle` false only values, tables and arrays may be arguments and result.
+    #[pyo3(signature = (handler, args, kwargs, timeout=None, pickle=true))]
     fn call<'py>(
         &self,
         py: Python<'py>,
@@ -118,17 +126,41 @@ impl Pool {
         args: &Bound<'py, PyTuple>,
         kwargs: &Bound<'py, PyDict>,
         timeout: Option<Bound<'py, PyAny>>,
+        pickle: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let target = self.target(handler)?;
-        let timeout = timeout.map(|value| as_timeout(value).seconds()).transpose()?;
-        let arguments = (args.to_list(), kwargs).into_pyobject(py)?.to_list();
-        let mut body = Vec::new();
-        encode_value(py, arguments.as_any(), &mut body, EncodeOptions { pickle: true })
-            .map_err(unfit)?;
-        let payload = Payload::new(Codec::Arguments, body);
-        let call = Call { payload, accept: Codec::Value, timeout, ..Call::default() };
-        let outcome = wait(py, host_runtime()?.spawn(async move { target.call(call).await }))?;
-        result(py, outcome)
+        let (call, copies) = outgoing(args, kwargs, timeout, pickle)?;
+        result(py, self.perform(py, handler, call, copies)?)
+    }
+
+    /// The same, and what the host measured meanwhile.
+    #[pyo3(signature = (handler, args, kwargs, timeout=None, pickle=true))]
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        handler: &str,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+        timeout: Option<Bound<'py, PyAny>>,
+        pickle: bool,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let (call, copies) = outgoing(args, kwargs, timeout, pickle)?;
+        measured(py, self.perform(py, handler, call, copies)?)
+    }
+
+    /// Calls a handler and gives what it yields, one after the other, as it is asked for.
+    #[pyo3(signature = (handler, args, kwargs, timeout=None, pickle=true))]
+    fn stream<'py>(
+        &self,
+        py: Python<'py>,
+        handler: &str,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+        timeout: Option<Bound<'py, PyAny>>,
+        pickle: bool,
+    ) -> PyResult<Results> {
+        let (call, copies) = outgoing(args, kwargs, timeout, pickle)?;
+        let outcome = self.perform(py, handler, Call { streams: true, ..call }, copies)?;
+        Results::of(py, outcome)
     }
 
     /// Changes how many workers there shall be.
@@ -215,6 +247,21 @@ impl Pool {
 }
 
 impl Pool {
+    /// Calls a handler. What was copied on the way to the host is counted with the rest.
+    fn perform(
+        &self,
+        py: Python<'_>,
+        handler: &str,
+        call: Call,
+        mut copies: Vec<Copied>,
+    ) -> PyResult<Outcome> {
+        let target = self.target(handler)?;
+        let mut outcome = wait(py, host_runtime()?.spawn(async move { target.call(call).await }))?;
+        copies.append(&mut outcome.diagnostics.copies);
+        outcome.diagnostics.copies = copies;
+        Ok(outcome)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -251,6 +298,42 @@ impl Drop for Pool {
     }
 }
 
+/// A call with these arguments, and what was copied for it.
+fn outgoing<'py>(
+    args: &Bound<'py, PyTuple>,
+    kwargs: &Bound<'py, PyDict>,
+    timeout: Option<Bound<'py, PyAny>>,
+    pickle: bool,
+) -> PyResult<(Call, Vec<Copied>)> {
+    let py = args.py();
+    let timeout = timeout.map(|value| as_timeout(value).seconds()).transpose()?;
+    let arguments = (args.to_list(), kwargs).into_pyobject(py)?.to_list();
+    let (mut body, mut copies) = (Vec::new(), Vec::new());
+    let mut attacher = Attacher::new(&mut copies);
+    let options = EncodeOptions { pickle };
+    encode_value_with(py, arguments.as_any(), &mut body, options, Some(&mut attacher))
+        .map_err(unfit)?;
+    let attached = attacher.attached;
+    let payload = payload(body, attached)?;
+    let accept = if pickle { Codec::Arguments } else { Codec::Value };
+    Ok((Call { payload, accept, timeout, ..Call::default() }, copies))
+}
+
+/// Arguments as bytes, in memory that a worker can map where they are many.
+fn payload(body: Vec<u8>, attached: Vec<Sealed>) -> PyResult<Payload> {
+    let region = |sealed: &Sealed| Region {
+        memory: sealed.memory().clone(),
+        length: sealed.length(),
+    };
+    let attached = attached.iter().map(region).collect();
+    if body.len() <= SHARED_FROM {
+        return Ok(Payload { attached, ..Payload::new(Codec::Arguments, body) });
+    }
+    let sealed = Sealed::holding(&body)?;
+    let payload = Payload::new(Codec::Arguments, sealed.bytes()?);
+    Ok(Payload { region: Some(region(&sealed)), attached, ..payload })
+}
+
 fn as_timeout(value: Bound<'_, PyAny>) -> Argument<'_> {
     Argument { name: "timeout", value }
 }
@@ -285,7 +368,7 @@ fn image_row(status: ImageStatus) -> ImageRow {
 }
 
 /// The one thread that all pools of this process live on. A forked child does not have it.
-fn host_runtime() -> PyResult<&'static Runtime> {
+pub(crate) fn host_runtime() -> PyResult<&'static Runtime> {
     static RUNTIME: OnceLock<std::io::Result<(u32, Runtime)>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         let runtime = Builder::new_multi_thread()
@@ -307,7 +390,7 @@ fn host_runtime() -> PyResult<&'static Runtime> {
 }
 
 /// Waits for a task, detached, and lets Ctrl-C through: the task is then dropped.
-fn wait<T: Send + 'static>(py: Python<'_>, task: tokio::task::JoinHandle<T>) -> PyResult<T> {
+pub(crate) fn wait<T: Send + 'static>(py: Python<'_>, task: tokio::task::JoinHandle<T>) -> PyResult<T> {
     let (sender, mut receiver) = mpsc::channel();
     let abort = task.abort_handle();
     host_runtime()?.spawn(async move {

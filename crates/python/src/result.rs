@@ -2,7 +2,12 @@
 
 use exuvia_core::{Diagnostics, Failure, Outcome};
 use exuvia_host::StartError;
-use exuvia_runtime::values::{DecodeError, DecodeOptions, Unfit, decode_json, decode_value};
+use exuvia_runtime::{
+    attach::Attachments,
+    data::Data,
+    values::{DecodeError, DecodeOptions, Unfit, decode_json, decode_value_with},
+};
+use exuvia_tables::Limits;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError},
     prelude::*,
@@ -12,19 +17,44 @@ use pyo3::{
 pub(crate) fn result(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
     match outcome.result {
         Ok(payload) => {
-            let options = DecodeOptions { pickle: true };
-            decode_value(py, &payload.body, options).map_err(|error| match error {
-                DecodeError::Python(error) => *error,
-                // The class of a pickled object may be there and not here.
-                DecodeError::Malformed(why) => {
-                    let message = format!("it cannot be read by this program: {}", why.message);
-                    let failure = Failure::Result { path: "result".into(), message };
-                    call_error(py, &failure, &outcome.diagnostics)
-                }
-            })
+            let data = Data::of(&payload)?;
+            read(py, data.bytes(), &Attachments::of(&data, limits()), &outcome.diagnostics)
         }
         Err(failure) => Err(call_error(py, &failure, &outcome.diagnostics)),
     }
+}
+
+/// The same with what the host measured, as `exuvia.Diagnostics` takes it.
+pub(crate) fn measured(
+    py: Python<'_>,
+    outcome: Outcome,
+) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
+    let diagnostics = as_object(py, &outcome.diagnostics)?;
+    Ok((result(py, outcome)?, diagnostics))
+}
+
+/// An object of a result's bytes.
+pub(crate) fn read<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    attachments: &Attachments<'_>,
+    diagnostics: &Diagnostics,
+) -> PyResult<Bound<'py, PyAny>> {
+    let options = DecodeOptions { pickle: true };
+    decode_value_with(py, bytes, options, attachments).map_err(|error| match error {
+        DecodeError::Python(error) => *error,
+        // The class of a pickled object may be there and not here.
+        DecodeError::Malformed(why) => {
+            let message = format!("it cannot be read by this program: {}", why.message);
+            let failure = Failure::Result { path: "result".into(), message };
+            call_error(py, &failure, diagnostics)
+        }
+    })
+}
+
+/// A result is as large as it is: the worker that made it has had the memory.
+fn limits() -> Limits {
+    Limits { max_bytes: u64::MAX, ..Limits::default() }
 }
 
 /// The exception for a pool that did not start.
@@ -52,14 +82,10 @@ pub(crate) fn unfit(unfit: Unfit) -> PyErr {
 }
 
 /// The exception for a failure, made by `exuvia.errors`.
-fn call_error(py: Python<'_>, failure: &Failure, diagnostics: &Diagnostics) -> PyErr {
-    let object = |text: serde_json::Result<Vec<u8>>| {
-        let text = text.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        decode_json(py, &text).map_err(|error| PyRuntimeError::new_err(error.to_string()))
-    };
+pub(crate) fn call_error(py: Python<'_>, failure: &Failure, diagnostics: &Diagnostics) -> PyErr {
     let made = || {
-        let data = object(serde_json::to_vec(failure))?;
-        let diagnostics = object(serde_json::to_vec(diagnostics))?;
+        let data = as_object(py, failure)?;
+        let diagnostics = as_object(py, diagnostics)?;
         let make = py.import("exuvia.errors")?.getattr("from_failure")?;
         make.call1((failure.to_string(), data, diagnostics))
     };
@@ -67,4 +93,11 @@ fn call_error(py: Python<'_>, failure: &Failure, diagnostics: &Diagnostics) -> P
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
     }
+}
+
+/// Our data as dicts, lists and plain values.
+fn as_object<'py>(py: Python<'py>, data: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
+    let text = serde_json::to_vec(data);
+    let text = text.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    decode_json(py, &text).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }

@@ -5,18 +5,20 @@
 //! nothing but data and is alone, unless the object names it. Arguments given as text are read by
 //! the parameter's annotation. All faults are told at once.
 
-use exuvia_core::{Codec, Failure, InputFault, suggest::did_you_mean};
-use exuvia_protocol::IncomingCall;
+use exuvia_core::{Codec, Copied, Failure, InputFault, suggest::did_you_mean};
+use exuvia_tables::Limits;
 use pyo3::{
-    exceptions::{PyException, PyMemoryError},
     prelude::*,
     types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple},
 };
 
 use crate::{
+    attach::Attachments,
+    data::Data,
     handler::{Handler, Mask, ParamKind, PlannedParam},
     raised,
-    values::{DecodeOptions, decode_json, decode_ndjson, decode_value},
+    received::{self, Fits},
+    values::{DecodeOptions, decode_json, decode_ndjson, decode_value_with},
 };
 
 /// What a handler is called with.
@@ -25,8 +27,17 @@ pub(crate) struct Arguments<'py> {
     pub(crate) keywords: Option<Bound<'py, PyDict>>,
 }
 
+/// What came with a call.
+pub(crate) struct Given<'a> {
+    pub(crate) data: Data,
+    /// Arguments as text, by name.
+    pub(crate) text: &'a [(String, String)],
+    /// How much reading one table may make.
+    pub(crate) limits: Limits,
+}
+
 /// The data of a call before it is checked.
-struct Given<'py> {
+struct Read<'py> {
     positional: Vec<Bound<'py, PyAny>>,
     keywords: Bound<'py, PyDict>,
     /// Whether types are checked: what comes from Python came with its types.
@@ -37,13 +48,15 @@ struct Given<'py> {
 pub(crate) fn bind<'py>(
     python: &Bound<'py, PyModule>,
     handler: &Handler,
-    call: &IncomingCall,
+    given: Given<'_>,
+    copies: &mut Vec<Copied>,
 ) -> Result<Arguments<'py>, Failure> {
     let py = python.py();
-    let mut given = read(python, handler, call)?;
+    let text_arguments = given.text;
+    let mut given = read(python, handler, given, copies)?;
     let mut faults = Vec::new();
     let mut unreadable = Vec::new();
-    for (name, text) in &call.text_arguments {
+    for (name, text) in text_arguments {
         match handler.params.iter().find(|param| param.name == *name) {
             Some(param) => match from_text(py, param, text) {
                 Ok(value) => set(python, &given.keywords, param, value)?,
@@ -59,7 +72,7 @@ pub(crate) fn bind<'py>(
             None => faults.push(unknown(handler, name)),
         }
     }
-    check(python, handler, &mut given, &unreadable, &mut faults)?;
+    check(python, handler, &mut given, &unreadable, (&mut faults, copies))?;
     if !faults.is_empty() {
         return Err(Failure::Input { faults });
     }
@@ -70,59 +83,83 @@ pub(crate) fn bind<'py>(
 fn read<'py>(
     python: &Bound<'py, PyModule>,
     handler: &Handler,
-    call: &IncomingCall,
-) -> Result<Given<'py>, Failure> {
+    given: Given<'_>,
+    copies: &mut Vec<Copied>,
+) -> Result<Read<'py>, Failure> {
     let py = python.py();
-    let body = &call.payload[..];
+    let Given { data, limits, .. } = given;
+    let codec = data.codec;
+    let body = data.bytes();
     let malformed = |error| raised::malformed(python, &error);
-    // Bytes from outside are never unpickled; arguments come from our own Python front.
-    let options = DecodeOptions { pickle: call.head.codec == Codec::Arguments };
-    let value = match call.head.codec {
-        Codec::Empty => return Ok(Given::none(py, true)),
-        Codec::Json => decode_json(py, body).map_err(malformed)?,
-        Codec::Ndjson => decode_ndjson(py, body).map_err(malformed)?.into_any(),
-        Codec::Value | Codec::Arguments => decode_value(py, body, options).map_err(malformed)?,
+    let value = match codec {
+        Codec::Empty => return Ok(Read::none(py, true)),
+        Codec::Json if data.feed.is_none() => decode_json(py, body).map_err(malformed)?,
+        Codec::Ndjson if data.feed.is_none() => {
+            decode_ndjson(py, body).map_err(malformed)?.into_any()
+        }
+        Codec::Value | Codec::Arguments => {
+            // Bytes from outside are never unpickled; arguments come from our own Python front.
+            let options = DecodeOptions { pickle: codec == Codec::Arguments };
+            let attachments = Attachments::of(&data, limits);
+            decode_value_with(py, body, options, &attachments).map_err(malformed)?
+        }
+        _ => {
+            let param = handler.params.first();
+            let table = received::table(python, param, data, limits, copies)?;
+            return first(python, handler, table);
+        }
     };
-    if call.head.codec == Codec::Arguments {
+    if codec == Codec::Arguments {
         return from_python(&value).map_err(|error| Failure::Malformed {
             message: format!("not the arguments of a Python call: {error}"),
         });
     }
-    let checked = call.head.codec != Codec::Value;
+    let checked = codec != Codec::Value;
     match value.cast_into_exact::<PyDict>() {
         Ok(object) => {
             let whole = handler.whole.map(|place| &handler.params[place]);
             let names_it = |param: &PlannedParam| object.contains(&param.key).unwrap_or(false);
             Ok(match whole {
                 Some(param) if !names_it(param) => {
-                    Given { positional: vec![object.into_any()], ..Given::none(py, checked) }
+                    Read { positional: vec![object.into_any()], ..Read::none(py, checked) }
                 }
-                _ => Given { positional: vec![], keywords: object, checked },
+                _ => Read { positional: vec![], keywords: object, checked },
             })
         }
         Err(other) => {
-            let value = other.into_inner();
-            if !handler.open_positional && handler.params.is_empty() {
-                return Err(Failure::input("", "the handler takes no arguments: send no data"));
-            }
-            // A first parameter that only goes by name gets it by name.
-            Ok(match handler.params.first() {
-                Some(param) if param.kind == ParamKind::KeywordOnly => {
-                    let given = Given::none(py, checked);
-                    set(python, &given.keywords, param, value)?;
-                    given
-                }
-                _ => Given { positional: vec![value], ..Given::none(py, checked) },
-            })
+            let mut read = first(python, handler, other.into_inner())?;
+            read.checked = checked;
+            Ok(read)
         }
     }
 }
 
+/// Data as the first argument.
+fn first<'py>(
+    python: &Bound<'py, PyModule>,
+    handler: &Handler,
+    value: Bound<'py, PyAny>,
+) -> Result<Read<'py>, Failure> {
+    let py = python.py();
+    if !handler.open_positional && handler.params.is_empty() {
+        return Err(Failure::input("", "the handler takes no arguments: send no data"));
+    }
+    // A first parameter that only goes by name gets it by name.
+    match handler.params.first() {
+        Some(param) if param.kind == ParamKind::KeywordOnly => {
+            let read = Read::none(py, true);
+            set(python, &read.keywords, param, value)?;
+            Ok(read)
+        }
+        _ => Ok(Read { positional: vec![value], ..Read::none(py, true) }),
+    }
+}
+
 /// `[[positional...], {keyword: value}]`, as our own Python front writes it.
-fn from_python<'py>(value: &Bound<'py, PyAny>) -> PyResult<Given<'py>> {
+fn from_python<'py>(value: &Bound<'py, PyAny>) -> PyResult<Read<'py>> {
     let positional = value.get_item(0)?.extract()?;
     let keywords = value.get_item(1)?.cast_into::<PyDict>()?;
-    Ok(Given { positional, keywords, checked: false })
+    Ok(Read { positional, keywords, checked: false })
 }
 
 /// Looks at each argument once: known, given once, of a type that is taken; and at what is missing.
@@ -130,9 +167,9 @@ fn from_python<'py>(value: &Bound<'py, PyAny>) -> PyResult<Given<'py>> {
 fn check<'py>(
     python: &Bound<'py, PyModule>,
     handler: &Handler,
-    given: &mut Given<'py>,
+    given: &mut Read<'py>,
     unreadable: &[&str],
-    faults: &mut Vec<InputFault>,
+    (faults, copies): (&mut Vec<InputFault>, &mut Vec<Copied>),
 ) -> Result<(), Failure> {
     let mut required = 0;
     let is_named = |param: &&PlannedParam| param.kind != ParamKind::KeywordOnly;
@@ -148,7 +185,7 @@ fn check<'py>(
         if given.keywords.contains(&param.key).unwrap_or(false) {
             faults.push(fault(&param.name, "is given twice".into()));
         }
-        if let Some(better) = fit(python, param, value, given.checked, faults)? {
+        if let Some(better) = fit(python, param, value, given.checked, (faults, copies))? {
             *value = better;
         }
     }
@@ -161,7 +198,7 @@ fn check<'py>(
             continue;
         };
         required += usize::from(param.required);
-        if let Some(better) = fit(python, param, &value, given.checked, faults)? {
+        if let Some(better) = fit(python, param, &value, given.checked, (faults, copies))? {
             changed.push((key, better));
         }
     }
@@ -185,7 +222,7 @@ fn check<'py>(
 fn finish<'py>(
     python: &Bound<'py, PyModule>,
     handler: &Handler,
-    mut given: Given<'py>,
+    mut given: Read<'py>,
 ) -> Result<Arguments<'py>, Failure> {
     let raise = |error: PyErr| raised::exception(python, &error);
     if handler.has_positional_only {
@@ -218,14 +255,23 @@ fn fit<'py>(
     param: &PlannedParam,
     value: &Bound<'py, PyAny>,
     checked: bool,
-    faults: &mut Vec<InputFault>,
+    (faults, copies): (&mut Vec<InputFault>, &mut Vec<Copied>),
 ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
     let mask = param.mask;
-    if mask.has(Mask::ANY) {
-        return Ok(None);
-    }
     let kind = kind_of(value);
-    if mask.has(kind) {
+    if kind == Mask(0) || param.table.is_some() {
+        let wants = |kind| !mask.has(kind) && !mask.has(Mask::ANY);
+        let is_rows = (kind == Mask::LIST || kind == Mask::DICT) && wants(kind);
+        match received::argument(python, param, value, is_rows, copies)? {
+            Fits::AsItIs => {}
+            Fits::As(table) => return Ok(Some(table)),
+            Fits::Not(message) => {
+                faults.push(fault(&param.name, message));
+                return Ok(None);
+            }
+        }
+    }
+    if mask.has(Mask::ANY) || mask.has(kind) {
         return Ok(None);
     }
     if mask.has(Mask::FLOAT) && kind == Mask::INT {
@@ -238,30 +284,11 @@ fn fit<'py>(
             }
         };
     }
-    if mask.has(Mask::TABLE) && (kind == Mask::LIST || kind == Mask::DICT) {
-        let table = python.getattr("to_table").and_then(|convert| convert.call1((value,)));
-        return match table {
-            Ok(table) => Ok(Some(table)),
-            Err(error) if is_innocent(&error, value.py()) => Err(raised::exception(python, &error)),
-            Err(error) => {
-                let error = error.value(value.py());
-                faults.push(fault(&param.name, format!("is not a table: {error}")));
-                Ok(None)
-            }
-        };
-    }
     if checked {
         faults
             .push(fault(&param.name, format!("must be {}, not {}", mask.words(), a(kind, value))));
     }
     Ok(None)
-}
-
-/// What cannot be blamed on the data: no pandas, no memory, an interrupt.
-fn is_innocent(error: &PyErr, py: Python<'_>) -> bool {
-    !error.is_instance_of::<PyException>(py)
-        || error.is_instance_of::<PyMemoryError>(py)
-        || error.is_instance_of::<pyo3::exceptions::PyImportError>(py)
 }
 
 fn kind_of(value: &Bound<'_, PyAny>) -> Mask {
@@ -366,7 +393,7 @@ fn fault(name: &str, message: String) -> InputFault {
     InputFault { pointer, message }
 }
 
-impl<'py> Given<'py> {
+impl<'py> Read<'py> {
     fn none(py: Python<'py>, checked: bool) -> Self {
         Self { positional: vec![], keywords: PyDict::new(py), checked }
     }

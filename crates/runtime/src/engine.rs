@@ -4,20 +4,23 @@
 //! sync, or as what asyncio's loop does when it selects. No borrow of the state is held while
 //! Python code runs, because that code may come back here (a task's end, a nested loop).
 
+mod answer;
+mod socket;
+mod streams;
+
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, VecDeque},
     ffi::CStr,
     io,
-    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{BorrowedFd, FromRawFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use bytes::Buf;
-use exuvia_core::{Codec, Failure, HandlerInfo};
+use exuvia_core::{Codec, Copied, Failure, HandlerInfo};
 use exuvia_protocol::{
     Claims, Connection, Event, Hello, IncomingCall, Limits, LoadTarget, Ready, Role, STACKS_SIGNAL,
-    frame::ResultHead,
+    frame::STREAMS,
 };
 use exuvia_sys::SharedPage;
 use pyo3::{
@@ -26,13 +29,14 @@ use pyo3::{
     prelude::*,
     types::{PyList, PyModule, PyTuple},
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::{answer::usual, streams::Stream};
 use crate::{
-    bind::bind,
+    bind::{Given, bind},
+    convert,
+    data::Data,
+    encode::Wanted,
     handler::Handler,
-    raised,
-    values::{EncodeOptions, encode_json, encode_ndjson, encode_value},
 };
 
 /// The name of a worker's process.
@@ -63,7 +67,9 @@ pub fn main(py: Python<'_>) -> PyResult<()> {
 /// The Python half of a worker.
 pub(crate) fn worker_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let source = c_str!(include_str!("worker.py"));
-    PyModule::from_code(py, source, c"<exuvia worker>", c"_exuvia_worker")
+    let module = PyModule::from_code(py, source, c"<exuvia worker>", c"_exuvia_worker")?;
+    module.setattr("table_target", wrap_pyfunction!(convert::table_target, &module)?)?;
+    Ok(module)
 }
 
 /// One worker's state.
@@ -75,10 +81,19 @@ pub struct Engine {
     python: Py<PyModule>,
     /// Which call the current context belongs to.
     current_call: Py<PyAny>,
+    /// The types of what a function may return that has not run yet.
     coroutine: Py<PyAny>,
+    generator: Py<PyAny>,
+    async_generator: Py<PyAny>,
     handlers: RefCell<Vec<Handler>>,
     connection: RefCell<Connection>,
     tasks: RefCell<HashMap<u64, Task>>,
+    /// Results that are made piece by piece, by call: the oldest first.
+    streams: RefCell<BTreeMap<u64, Stream>>,
+    /// Calls that came while a generator of a `def` handler lives.
+    parked: RefCell<VecDeque<IncomingCall>>,
+    /// How much reading one table may make.
+    limits: Cell<exuvia_tables::Limits>,
     event_loop: RefCell<Option<EventLoop>>,
     /// What is read goes here first.
     buffer: RefCell<Vec<u8>>,
@@ -108,14 +123,21 @@ struct Task {
 }
 
 /// What is kept of a call while it runs.
-#[derive(Clone, Copy)]
 struct Running {
     call: u64,
     slot: u16,
+    /// The number that people know it by.
+    public: u64,
     handler: u32,
-    accept: Codec,
-    may_pickle: bool,
+    wanted: Wanted,
+    /// Whether its result may come in pieces.
+    streams: bool,
+    /// Its result is the list of what a generator yielded.
+    gathered: bool,
     began: Instant,
+    copies: Vec<Copied>,
+    /// What it yielded and could not be written.
+    misfit: Option<Box<Failure>>,
 }
 
 /// Tells the engine that a task has ended.
@@ -141,7 +163,15 @@ impl Engine {
                         Limits { max_payload: hello.limits.max_payload, ..Limits::default() };
                     let greeting = Hello { python: Some(version), ..Hello::new(limits) };
                     self.connection.borrow_mut().hello(&greeting).map_err(broken)?;
-                    break hello.load.unwrap_or_default();
+                    let load = hello.load.unwrap_or_default();
+                    if load.max_table > 0 {
+                        let limits = exuvia_tables::Limits::default();
+                        self.limits.set(exuvia_tables::Limits {
+                            max_bytes: load.max_table,
+                            ..limits
+                        });
+                    }
+                    break load;
                 }
                 Some(_) => return Err(broken("the host did not greet")),
                 None if self.ended.get() => return Ok(None),
@@ -210,14 +240,21 @@ impl Engine {
             // SAFETY: the selector that called us owns it and is alive for the whole call.
             fd => Some(unsafe { BorrowedFd::borrow_raw(fd) }),
         };
-        let other_ready = this.wait(py, timeout, other)?;
+        let other_ready = this.wait(py, if this.is_wanted() { 0 } else { timeout }, other)?;
         this.claims().tick();
         this.read()?;
         while let Some(event) = this.next_event()? {
             Self::obey(slf, event)?;
         }
+        this.advance(py)?;
+        while !this.has_generator()
+            && let Some(parked) = this.unpark()
+        {
+            Self::run(slf, parked)?;
+        }
         let written = this.write()?;
-        let drained = this.draining.get() && written && this.tasks.borrow().is_empty();
+        let open = !this.tasks.borrow().is_empty() || !this.streams.borrow().is_empty();
+        let drained = this.draining.get() && written && !open;
         Ok(if this.ended.get() || drained { None } else { Some(other_ready) })
     }
 }
@@ -257,9 +294,14 @@ impl Engine {
             python: python.clone().unbind(),
             current_call: python.getattr("current_call")?.getattr("set")?.unbind(),
             coroutine: python.getattr("types")?.getattr("CoroutineType")?.unbind(),
+            generator: python.getattr("types")?.getattr("GeneratorType")?.unbind(),
+            async_generator: python.getattr("types")?.getattr("AsyncGeneratorType")?.unbind(),
             handlers: RefCell::default(),
             connection: RefCell::new(Connection::new(Role::Worker, Limits::default())),
             tasks: RefCell::default(),
+            streams: RefCell::default(),
+            parked: RefCell::default(),
+            limits: Cell::new(exuvia_tables::Limits::default()),
             event_loop: RefCell::default(),
             buffer: RefCell::new(vec![0; READ]),
             scratch: RefCell::default(),
@@ -273,96 +315,17 @@ impl Engine {
         Claims::of(self.page.words())
     }
 
-    // --- the socket
-
-    /// Sends a message now.
-    fn tell(&self, py: Python<'_>, ready: &Ready) -> PyResult<()> {
-        self.connection.borrow_mut().ready(ready).map_err(broken)?;
-        while !self.write()? {
-            self.wait(py, -1, None)?;
-        }
-        Ok(())
-    }
-
-    fn next_event(&self) -> PyResult<Option<Event>> {
-        self.connection.borrow_mut().next_event().map_err(broken)
-    }
-
-    /// Waits, detached from the interpreter, until there is something to do.
-    fn wait(&self, py: Python<'_>, timeout: i64, other: Option<BorrowedFd<'_>>) -> PyResult<bool> {
-        let mut events = PollFlags::IN;
-        if !self.connection.borrow_mut().outbound().is_empty() {
-            events |= PollFlags::OUT;
-        }
-        let limit = u64::try_from(timeout).ok().map(|timeout| Timespec {
-            tv_sec: (timeout / 1000) as i64,
-            tv_nsec: (timeout % 1000 * 1_000_000) as i64,
-        });
-        let mut watched = [
-            PollFd::new(&self.socket, events),
-            PollFd::from_borrowed_fd(other.unwrap_or(self.socket.as_fd()), PollFlags::IN),
-        ];
-        let watched = if other.is_some() { &mut watched[..] } else { &mut watched[..1] };
-        match py.detach(|| poll(watched, limit.as_ref())) {
-            Ok(_) => Ok(watched.get(1).is_some_and(|other| !other.revents().is_empty())),
-            // A signal: Python's handlers run, and the caller comes back.
-            Err(rustix::io::Errno::INTR) => py.check_signals().map(|()| false),
-            Err(error) => Err(PyOSError::new_err(format!("poll: {error}"))),
-        }
-    }
-
-    /// Reads what is there. The end of the stream is the end of this worker.
-    fn read(&self) -> PyResult<()> {
-        let mut connection = self.connection.borrow_mut();
-        let mut buffer = self.buffer.borrow_mut();
-        loop {
-            let read = match rustix::io::read(&self.socket, &mut buffer[..]) {
-                Ok(0) => 0,
-                Ok(read) => read,
-                Err(rustix::io::Errno::AGAIN) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(_) => 0,
-            };
-            if read == 0 {
-                self.ended.set(true);
-                return Ok(());
-            }
-            connection.inbound().extend_from_slice(&buffer[..read]);
-            if read < READ {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Writes what can be written; says whether that was all.
-    fn write(&self) -> PyResult<bool> {
-        let mut connection = self.connection.borrow_mut();
-        self.unwritten.set(None);
-        loop {
-            let outbound = connection.outbound();
-            if outbound.is_empty() {
-                return Ok(true);
-            }
-            match rustix::io::write(&self.socket, outbound) {
-                Ok(written) => outbound.advance(written),
-                Err(rustix::io::Errno::AGAIN) => return Ok(false),
-                Err(rustix::io::Errno::INTR) => {}
-                // The host is gone, and with it whoever wanted to know.
-                Err(_) => {
-                    self.ended.set(true);
-                    outbound.clear();
-                    return Ok(true);
-                }
-            }
-        }
-    }
-
     // --- calls
 
     fn obey(slf: &Bound<'_, Self>, event: Event) -> PyResult<()> {
         let this = slf.borrow();
         match event {
-            Event::Call(call) => Self::run(slf, &call),
+            // A sync handler runs alone, and a generator is one that still runs.
+            Event::Call(call) if this.has_generator() && !this.is_async(&call) => {
+                this.parked.borrow_mut().push_back(call);
+                Ok(())
+            }
+            Event::Call(call) => Self::run(slf, call),
             Event::Cancel { call, slot } => this.cancel(slf.py(), call, slot),
             Event::Drain => {
                 this.draining.set(true);
@@ -371,48 +334,37 @@ impl Engine {
             // We open no calls yet, so nothing answers one.
             Event::Hello(_)
             | Event::Ready(_)
-            | Event::Result { .. }
+            | Event::Result(_)
+            | Event::Piece { .. }
+            | Event::End { .. }
             | Event::Failure { .. }
             | Event::Cancelling { .. } => Ok(()),
         }
     }
 
+    fn is_async(&self, call: &IncomingCall) -> bool {
+        let handlers = self.handlers.borrow();
+        handlers.get(call.head.handler as usize).is_some_and(|handler| handler.is_async)
+    }
+
+    fn unpark(&self) -> Option<IncomingCall> {
+        self.parked.borrow_mut().pop_front()
+    }
+
     /// Runs a call to its end, or to its first suspension.
-    fn run(slf: &Bound<'_, Self>, call: &IncomingCall) -> PyResult<()> {
+    fn run(slf: &Bound<'_, Self>, call: IncomingCall) -> PyResult<()> {
         let this = slf.borrow();
         let py = slf.py();
         if !this.claims().claim(call.slot, call.call) {
             return Ok(());
         }
-        let running = Running {
-            call: call.call,
-            slot: call.slot,
-            handler: call.head.handler,
-            accept: call.head.accept,
-            may_pickle: call.head.codec == Codec::Arguments,
-            began: Instant::now(),
-        };
+        let mut running = Running::of(&call);
         let python = this.python.bind(py);
-        this.current_call.call1(py, (call.head.public_id,))?;
-        let bound = {
-            let handlers = this.handlers.borrow();
-            let handler = handlers.get(call.head.handler as usize);
-            if handler.is_none_or(|handler| handler.last_run.get() > TOGETHER) {
-                // What has ended must neither wait for a slow handler nor be lost with a bad one.
-                this.write()?;
-            }
-            match handler {
-                Some(handler) => bind(python, handler, call)
-                    .map(|arguments| (handler.function.clone_ref(py), handler.is_async, arguments)),
-                None => {
-                    let message = format!("this worker has no handler {}", call.head.handler);
-                    Err(Failure::Load { message, traceback: String::new() })
-                }
-            }
-        };
+        this.current_call.call1(py, (running.public,))?;
+        let bound = this.bound(python, call, &mut running.copies)?;
         let (function, is_async, arguments) = match bound {
             Ok(bound) => bound,
-            Err(failure) => return this.fail(running, &failure),
+            Err(failure) => return this.fail(&running, &failure),
         };
         let paused = if is_async { None } else { this.pause_loop(py)? };
         let result = function.bind(py).call(arguments.positional, arguments.keywords.as_ref());
@@ -421,13 +373,91 @@ impl Engine {
             this.resume_loop(py, &event_loop)?;
         }
         match result {
-            Ok(value) if is_async || this.is_coroutine(&value) => Self::start(slf, running, &value),
+            Ok(value) if this.is(&value, &this.generator) => this.generate(py, running, &value),
+            Ok(value) if this.is(&value, &this.async_generator) => {
+                Self::start_stream(slf, running, &value)
+            }
+            Ok(value) if is_async || this.is(&value, &this.coroutine) => {
+                Self::start(slf, running, &value)
+            }
             result => this.end(py, running, result),
         }
     }
 
-    fn is_coroutine(&self, value: &Bound<'_, PyAny>) -> bool {
-        value.get_type().as_ptr() == self.coroutine.as_ptr()
+    /// A call's handler and arguments.
+    #[expect(clippy::type_complexity, reason = "the parts of one call, taken apart at once")]
+    fn bound<'py>(
+        &self,
+        python: &Bound<'py, PyModule>,
+        call: IncomingCall,
+        copies: &mut Vec<Copied>,
+    ) -> PyResult<Result<(Py<PyAny>, bool, crate::bind::Arguments<'py>), Failure>> {
+        let handlers = self.handlers.borrow();
+        let handler = handlers.get(call.head.handler as usize);
+        if handler.is_none_or(|handler| handler.last_run.get() > TOGETHER) {
+            // What has ended must neither wait for a slow handler nor be lost with a bad one.
+            self.write()?;
+        }
+        let Some(handler) = handler else {
+            let message = format!("this worker has no handler {}", call.head.handler);
+            return Ok(Err(Failure::Load { message, traceback: String::new() }));
+        };
+        let data = match Data::arrived(call.head.codec, call.payload, call.head.flags) {
+            Ok(data) => data,
+            Err(error) => {
+                let message = format!("the call's memory cannot be mapped: {error}");
+                return Ok(Err(Failure::Host { message }));
+            }
+        };
+        let given = Given { data, text: &call.text_arguments, limits: self.limits.get() };
+        let bound = bind(python, handler, given, copies);
+        let function = handler.function.clone_ref(python.py());
+        Ok(bound.map(|arguments| (function, handler.is_async, arguments)))
+    }
+
+    /// Whether a value is of exactly this type.
+    fn is(&self, value: &Bound<'_, PyAny>, ty: &Py<PyAny>) -> bool {
+        value.get_type().as_ptr() == ty.as_ptr()
+    }
+
+    /// What becomes of a generator that a handler returned.
+    fn generate(
+        &self,
+        py: Python<'_>,
+        running: Running,
+        generator: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if running.streams {
+            self.begin_stream(running, Some(generator));
+            return Ok(());
+        }
+        let running = Running { gathered: true, ..running };
+        let paused = self.pause_loop(py)?;
+        let list = streams::gathered(generator);
+        if let Some(event_loop) = paused {
+            self.resume_loop(py, &event_loop)?;
+        }
+        self.end(py, running, list)
+    }
+
+    /// The same for an async one: a task advances it.
+    fn start_stream(
+        slf: &Bound<'_, Self>,
+        running: Running,
+        generator: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let this = slf.borrow();
+        let python = this.python.bind(slf.py());
+        if !running.streams {
+            let running = Running { gathered: true, ..running };
+            let task = python.getattr("gather")?.call1((generator,))?;
+            return Self::start(slf, running, &task);
+        }
+        let sink = Self::sink(slf, running.call)?;
+        let task = python.getattr("stream")?.call1((generator, sink))?;
+        let kept = running.kept();
+        this.begin_stream(running, None);
+        Self::start(slf, kept, &task)
     }
 
     /// A sync handler may run a loop of its own (`asyncio.run`), so it must not see ours.
@@ -457,11 +487,14 @@ impl Engine {
             coroutine.call_method0("close")?;
             let message = "the function returned a coroutine but is not declared `async def`";
             let failure = Failure::Result { path: "result".into(), message: message.into() };
-            return this.fail(running, &failure);
+            return this.fail(&running, &failure);
         };
         let task = match start.bind(py).call1((coroutine,)) {
             Ok(task) => task,
             // An eager first step lets SystemExit and KeyboardInterrupt through.
+            Err(error) if this.is_streamed(running.call) => {
+                return this.end_stream(py, running.call, Err(error));
+            }
             Err(error) => return this.end(py, running, Err(error)),
         };
         if task.call_method0("done")?.is_truthy()? {
@@ -469,13 +502,16 @@ impl Engine {
         }
         let done = Done { engine: slf.clone().unbind(), call: running.call };
         task.call_method1("add_done_callback", (Bound::new(py, done)?,))?;
-        let cancelled = Cell::new(false);
-        let task = Task { task: task.unbind(), running, cancelled };
-        this.tasks.borrow_mut().insert(running.call, task);
+        let call = running.call;
+        let task = Task { task: task.unbind(), running, cancelled: Cell::new(false) };
+        this.tasks.borrow_mut().insert(call, task);
         Ok(())
     }
 
     fn cancel(&self, py: Python<'_>, call: u64, slot: u16) -> PyResult<()> {
+        if self.is_streamed(call) && self.cancel_stream(py, call, slot)? {
+            return Ok(());
+        }
         let task = self.tasks.borrow().get(&call).map(|held| {
             held.cancelled.set(true);
             held.task.clone_ref(py)
@@ -485,92 +521,29 @@ impl Engine {
         self.connection.borrow_mut().cancelling(call, slot);
         task.call_method0(py, "cancel").map(drop)
     }
-
-    /// A task that was not asked to end and is cancelled all the same did it to itself: that is an
-    /// exception like any other.
-    fn end_task(&self, task: &Bound<'_, PyAny>, running: Running, was_asked: bool) -> PyResult<()> {
-        let py = task.py();
-        let result = task.call_method0("result");
-        if was_asked && let Err(error) = &result {
-            let used = self.event_loop.borrow();
-            let cancelled = used.as_ref().map(|used| used.cancelled.clone_ref(py));
-            drop(used);
-            if cancelled.is_some_and(|cancelled| error.matches(py, cancelled).unwrap_or(false)) {
-                return self.fail(running, &Failure::Cancelled);
-            }
-        }
-        self.end(py, running, result)
-    }
-
-    /// Writes a call's end.
-    fn end(
-        &self,
-        py: Python<'_>,
-        running: Running,
-        result: PyResult<Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let python = self.python.bind(py);
-        let value = match result {
-            Ok(value) => value,
-            Err(error) => return self.fail(running, &raised::exception(python, &error)),
-        };
-        let run_ns = running.run_ns();
-        let mut out = self.scratch.take();
-        out.clear();
-        let options = EncodeOptions { pickle: running.may_pickle };
-        let codec = running.accept;
-        let encoded = match codec {
-            Codec::Ndjson => encode_ndjson(py, &value, &mut out),
-            Codec::Value | Codec::Arguments => encode_value(py, &value, &mut out, options),
-            Codec::Json | Codec::Empty => encode_json(py, &value, &mut out),
-        };
-        if let Err(unfit) = encoded {
-            return self.fail(running, &raised::unfit(python, &unfit));
-        }
-        let mut connection = self.connection.borrow_mut();
-        let limit = connection.peer_limits().unwrap_or_default().max_payload;
-        if out.len() as u64 > limit {
-            drop(connection);
-            let message = format!("{} bytes are more than the limit of {limit}", out.len());
-            return self.fail(running, &Failure::Result { path: "result".into(), message });
-        }
-        let codec = if codec == Codec::Empty { Codec::Json } else { codec };
-        let head = ResultHead { codec, run_ns };
-        connection.result_from(running.call, running.slot, head, &out);
-        drop(connection);
-        if out.capacity() <= SCRATCH {
-            self.scratch.replace(out);
-        }
-        self.ended_call(running)
-    }
-
-    fn fail(&self, running: Running, failure: &Failure) -> PyResult<()> {
-        let (call, slot, run_ns) = (running.call, running.slot, running.run_ns());
-        self.connection.borrow_mut().failure(call, slot, run_ns, failure).map_err(broken)?;
-        self.ended_call(running)
-    }
-
-    /// Ends are written together, as many as come within [`TOGETHER`].
-    fn ended_call(&self, running: Running) -> PyResult<()> {
-        self.claims().finish(running.slot, running.call);
-        let now = Instant::now();
-        if let Some(handler) = self.handlers.borrow().get(running.handler as usize) {
-            handler.last_run.set(now - running.began);
-        }
-        match self.unwritten.get() {
-            None if now - running.began < TOGETHER => self.unwritten.set(Some(now)),
-            Some(since) if now - since < TOGETHER => {}
-            _ => {
-                self.write()?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Running {
-    fn run_ns(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    fn of(call: &IncomingCall) -> Self {
+        let head = &call.head;
+        let pickle = head.codec == Codec::Arguments && head.accept == Codec::Arguments;
+        Self {
+            call: call.call,
+            slot: call.slot,
+            public: head.public_id,
+            handler: head.handler,
+            wanted: Wanted { codec: usual(head.accept), pickle },
+            streams: head.flags & STREAMS != 0,
+            gathered: false,
+            began: Instant::now(),
+            copies: Vec::new(),
+            misfit: None,
+        }
+    }
+
+    /// The same call once more, for the task that makes its stream.
+    fn kept(&self) -> Self {
+        Self { copies: Vec::new(), misfit: None, ..*self }
     }
 }
 

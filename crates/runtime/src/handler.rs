@@ -60,6 +60,10 @@ pub(crate) struct PlannedParam {
     pub(crate) kind: ParamKind,
     pub(crate) required: bool,
     pub(crate) mask: Mask,
+    /// The kind of table it asks for, as `asked.py` has them.
+    pub(crate) table: Option<Py<PyAny>>,
+    /// Whether it asks for one that is read piece by piece.
+    pub(crate) reads: bool,
 }
 
 /// A handler and all that a call needs to know of it.
@@ -83,7 +87,8 @@ type Plan<'py> = (
     String,
     String,
     bool,
-    Vec<(Bound<'py, PyString>, u8, bool, u16, String, Option<String>)>,
+    bool,
+    Vec<(Bound<'py, PyString>, u8, bool, u16, Option<Bound<'py, PyAny>>, String, Option<String>)>,
     bool,
     bool,
     String,
@@ -98,6 +103,7 @@ impl Handler {
             module,
             name,
             is_async,
+            streams,
             planned,
             open_positional,
             open_keywords,
@@ -106,7 +112,7 @@ impl Handler {
         ): Plan<'_> = plan.extract()?;
         let mut params = Vec::with_capacity(planned.len());
         let mut told = Vec::with_capacity(planned.len());
-        for (key, kind, required, mask, annotation, default) in planned {
+        for (key, kind, required, mask, table, annotation, default) in planned {
             let name: String = key.extract()?;
             told.push(Param { name: name.clone(), annotation, required, default });
             params.push(PlannedParam {
@@ -120,6 +126,8 @@ impl Handler {
                 },
                 required,
                 mask: Mask(mask),
+                reads: table.as_ref().is_some_and(is_reader),
+                table: table.map(Bound::unbind),
             });
         }
         let required = params.iter().filter(|param| param.required).count();
@@ -127,7 +135,8 @@ impl Handler {
         let has_positional_only =
             params.iter().any(|param| param.kind == ParamKind::PositionalOnly);
         let kind = if is_async { HandlerKind::Async } else { HandlerKind::Sync };
-        let info = HandlerInfo { module, name, kind, params: told, doc, returns };
+        let reads = params.first().is_some_and(|first| first.reads);
+        let info = HandlerInfo { module, name, kind, streams, reads, params: told, doc, returns };
         let handler = Self {
             function: function.unbind(),
             is_async,
@@ -141,6 +150,11 @@ impl Handler {
         };
         Ok((handler, info))
     }
+}
+
+/// Whether a kind of table is one that is read piece by piece.
+fn is_reader(table: &Bound<'_, PyAny>) -> bool {
+    table.extract::<String>().is_ok_and(|kind| kind.ends_with("-reader"))
 }
 
 /// An object is normally a set of arguments by name. It is one argument where the first parameter

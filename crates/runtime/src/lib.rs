@@ -6,10 +6,19 @@
 //! `worker.py` does what is best said in Python: imports, signatures, the event loop. [`zygote`] is
 //! what workers are forked from.
 
+pub mod attach;
 mod bind;
+mod convert;
+pub mod data;
+mod encode;
 mod engine;
 mod handler;
+mod pieces;
 mod raised;
+mod received;
+pub mod share;
+pub mod tables;
+mod tensor;
 pub mod values;
 mod zygote;
 

@@ -30,6 +30,9 @@ FIRST = frozenset(sys.modules)
 # Whether this process was forked from a zygote, whose garbage is collected.
 forked = False
 
+# Told by the runtime: what kind of table an annotation asks for.
+table_target = None
+
 # The call that this context belongs to, as a number; 0: none.
 current_call = contextvars.ContextVar("exuvia_call", default=0)
 
@@ -244,9 +247,13 @@ def plan(module, name, function):
     while hasattr(target, "__wrapped__"):
         target = target.__wrapped__
     call = getattr(type(target), "__call__", None)  # noqa: B004 - its kind is asked, not if it is
-    is_async = inspect.iscoroutinefunction(target) or (
-        not inspect.isroutine(target) and inspect.iscoroutinefunction(call)
-    )
+    is_object = not inspect.isroutine(target)
+
+    def is_kind(test):
+        return test(target) or (is_object and test(call))
+
+    is_async = is_kind(inspect.iscoroutinefunction) or is_kind(inspect.isasyncgenfunction)
+    streams = is_kind(inspect.isgeneratorfunction) or is_kind(inspect.isasyncgenfunction)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -273,7 +280,8 @@ def plan(module, name, function):
                     param.name,
                     KINDS[param.kind],
                     required,
-                    mask(annotation),
+                    mask(annotation, target_of(annotation)),
+                    target_of(annotation),
                     shown_annotation(param.annotation),
                     None if required else shorten(repr(param.default)),
                 )
@@ -285,6 +293,7 @@ def plan(module, name, function):
         module,
         name,
         is_async,
+        streams,
         params,
         open_positional,
         open_keywords,
@@ -303,33 +312,32 @@ def type_hints(function):
         return {}
 
 
-def mask(annotation):
+def target_of(annotation):
+    """What kind of table is asked for, if one is: see `asked.py`."""
+    return None if annotation is inspect.Parameter.empty else table_target(annotation)
+
+
+def mask(annotation, target):
     import typing
 
     if annotation is inspect.Parameter.empty:
         return ANY
-    if isinstance(annotation, str):
-        return TABLE if annotation.rpartition(".")[2] == "DataFrame" else ANY
-    if annotation in MASKS if isinstance(annotation, type) or annotation is None else False:
+    if isinstance(annotation, type) and annotation in MASKS:
         return MASKS[annotation]
-    if isinstance(annotation, type):
-        is_table = annotation.__name__ == "DataFrame" and is_pandas(annotation)
-        return TABLE if is_table else ANY
+    if annotation is None:
+        return NONE
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        return mask(typing.get_args(annotation)[0])
+        return mask(typing.get_args(annotation)[0], target)
     if origin is typing.Union or origin is types.UnionType:
         bits = 0
         for part in typing.get_args(annotation):
-            bits |= mask(part)
+            bits |= mask(part, target_of(part))
         return ANY if bits & ANY else bits
     if origin in (list, dict):
-        return MASKS[origin]
-    return ANY
-
-
-def is_pandas(cls):
-    return (cls.__module__ or "").partition(".")[0] == "pandas"
+        # An array takes no list as it is.
+        return TABLE if target == "numpy-dict" else MASKS[origin]
+    return ANY if target is None else TABLE
 
 
 def shown_annotation(annotation):
@@ -342,17 +350,6 @@ def shown_annotation(annotation):
 
 def shorten(text):
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def to_table(value):
-    """JSON rows (a list of objects) or columns (an object of lists) as a pandas table."""
-    import pandas
-
-    if isinstance(value, pandas.DataFrame):
-        return value
-    if isinstance(value, list) and not all(isinstance(row, dict) for row in value):
-        raise ValueError("a table is a list of objects, one per row")
-    return pandas.DataFrame(value)
 
 
 def describe(error, trace):
@@ -425,6 +422,24 @@ def run_loop(engine):
         except (SystemExit, KeyboardInterrupt):
             # A handler's own: its task has it, and the call ends with it.
             continue
+
+
+async def stream(generator, sink):
+    """Writes down what an async generator yields, as far as somebody reads."""
+    import asyncio
+
+    async with contextlib.aclosing(generator) as values:
+        async for value in values:
+            if not sink.put(value):
+                room = asyncio.get_running_loop().create_future()
+                sink.room(room)
+                await room
+
+
+async def gather(generator):
+    """All that an async generator yields, for a caller that wants it whole."""
+    async with contextlib.aclosing(generator) as values:
+        return [value async for value in values]
 
 
 def main(engine, stacks_signal):

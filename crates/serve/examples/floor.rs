@@ -53,6 +53,8 @@ fn route(name: &str) -> Route {
         module: "bench".to_owned(),
         name: name.to_owned(),
         kind: HandlerKind::Async,
+        streams: false,
+        reads: false,
         params: Vec::new(),
         doc: String::new(),
         returns: String::new(),

@@ -1,13 +1,17 @@
-//! Reading a request's body, up to a limit.
+//! Reading a request's body, up to a limit: a short one into one piece of memory, one above
+//! [`SHARED_FROM`] straight into memory that a worker can map.
 
 use std::{
     future::{Future, poll_fn},
+    io::{self, Write as _},
     pin::{Pin, pin},
     task::Poll,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use exuvia_core::{Codec, Payload, Region, SHARED_FROM};
+use exuvia_sys::MemoryWriter;
 use hyper::body::{Body, Frame, Incoming};
 use tokio::time::Sleep;
 
@@ -20,39 +24,122 @@ pub(crate) enum BodyError {
     Paused,
     /// It is not what its framing says, or the client went away.
     Broken(hyper::Error),
+    /// There is no memory for it, or no descriptor.
+    NoRoom(io::Error),
 }
 
-/// What is reserved ahead of a body that only says how long it will be.
-const RESERVE_MOST: u64 = 1 << 20;
+/// What has been read of a body.
+enum Gathered {
+    Short(BytesMut),
+    /// It is longer than [`SHARED_FROM`], or says that it will be.
+    Shared(MemoryWriter),
+}
 
-/// Reads `body` whole. It may have `max` bytes and pause for `pause`.
-pub(crate) async fn read(
-    mut body: Incoming,
+/// A body of which the first piece is there.
+pub(crate) struct Reading {
+    body: Incoming,
+    first: Option<Bytes>,
+    /// How long it says it is; 0 where it does not say.
+    declared: u64,
+    taken: u64,
     max: u64,
     pause: Duration,
-) -> Result<Bytes, BodyError> {
-    let declared = body.size_hint().lower();
-    if declared > max {
-        return Err(BodyError::TooLarge);
-    }
-    let Some(first) = next(&mut body, pause).await? else { return Ok(Bytes::new()) };
-    if first.len() as u64 > max {
-        return Err(BodyError::TooLarge);
-    }
-    if body.is_end_stream() || first.len() as u64 == declared {
-        // The usual body came in one piece and is handed on as it is.
-        return Ok(first);
-    }
-    let mut whole =
-        BytesMut::with_capacity(declared.clamp(first.len() as u64, RESERVE_MOST) as usize);
-    whole.extend_from_slice(&first);
-    while let Some(piece) = next(&mut body, pause).await? {
-        if whole.len() as u64 + piece.len() as u64 > max {
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// Waits for the first piece of `body`, which may have `max` bytes and pause for `pause`.
+    pub(crate) async fn begin(
+        mut body: Incoming,
+        max: u64,
+        pause: Duration,
+    ) -> Result<Self, BodyError> {
+        let declared = body.size_hint().lower();
+        if declared > max {
             return Err(BodyError::TooLarge);
         }
-        whole.extend_from_slice(&piece);
+        let first = next(&mut body, pause).await?;
+        let taken = first.as_ref().map_or(0, |first| first.len() as u64);
+        if taken > max {
+            return Err(BodyError::TooLarge);
+        }
+        Ok(Self { body, first, declared, taken, max, pause })
     }
-    Ok(whole.freeze())
+
+    /// Whether nothing follows the first piece, as of the usual body.
+    pub(crate) fn is_there(&self) -> bool {
+        self.first.is_none() || self.body.is_end_stream() || self.taken == self.declared
+    }
+
+    /// The next piece; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let Some(piece) = next(&mut self.body, self.pause).await? else { return Ok(None) };
+        self.taken += piece.len() as u64;
+        if self.taken > self.max { Err(BodyError::TooLarge) } else { Ok(Some(piece)) }
+    }
+
+    /// All of it, as data in `codec`; without any it is a payload without data.
+    pub(crate) async fn whole(mut self, codec: Codec) -> Result<Payload, BodyError> {
+        if self.is_there() && self.taken <= SHARED_FROM as u64 {
+            // What came in one piece is handed on as it is.
+            return Ok(written_in(codec, self.first.take().unwrap_or_default()));
+        }
+        let mut gathered = Gathered::begin(self.declared).map_err(BodyError::NoRoom)?;
+        while let Some(piece) = self.next().await? {
+            gathered.add(&piece).map_err(BodyError::NoRoom)?;
+        }
+        gathered.into_payload(codec).map_err(BodyError::NoRoom)
+    }
+}
+
+/// A payload of `bytes`; chunks may have come to none.
+fn written_in(codec: Codec, bytes: Bytes) -> Payload {
+    Payload::new(if bytes.is_empty() { Codec::Empty } else { codec }, bytes)
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    /// The start of a body that says it has `declared` bytes; one that does not say has 0 here.
+    fn begin(declared: u64) -> io::Result<Self> {
+        match usize::try_from(declared) {
+            Ok(declared) if declared <= SHARED_FROM => {
+                Ok(Self::Short(BytesMut::with_capacity(declared)))
+            }
+            _ => MemoryWriter::new().map(Self::Shared),
+        }
+    }
+
+    /// Takes a piece in. Memory takes what it is given at once, so this waits for nobody.
+    fn add(&mut self, piece: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Short(bytes) if bytes.len() + piece.len() <= SHARED_FROM => {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            }
+            Self::Short(bytes) => {
+                let mut memory = MemoryWriter::new()?;
+                memory.write_all(bytes)?;
+                memory.write_all(piece)?;
+                *self = Self::Shared(memory);
+                Ok(())
+            }
+            Self::Shared(memory) => memory.write_all(piece),
+        }
+    }
+
+    fn into_payload(self, codec: Codec) -> io::Result<Payload> {
+        let sealed = match self {
+            Self::Short(bytes) => return Ok(written_in(codec, bytes.freeze())),
+            Self::Shared(memory) => memory.seal()?,
+        };
+        let region = Region { memory: sealed.memory().clone(), length: sealed.length() };
+        Ok(Payload { region: Some(region), ..Payload::new(codec, sealed.bytes()?) })
+    }
 }
 
 /// The next piece of data; trailers are passed over.

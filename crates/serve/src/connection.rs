@@ -43,6 +43,8 @@ pub(crate) struct Client {
     blocked: AtomicBool,
     /// Writes that got through: with `blocked`, whether the client reads at all.
     writes: AtomicU32,
+    /// The end of the connection tells the end of an answer that is not all made.
+    open_ended: AtomicBool,
     /// The status hyper wanted to answer by itself, or 0.
     refused: AtomicU16,
     /// When the last answer was made, in nanoseconds of the server's life; 0 is never.
@@ -89,6 +91,7 @@ impl Client {
             fresh: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             writes: AtomicU32::new(0),
+            open_ended: AtomicBool::new(false),
             refused: AtomicU16::new(0),
             answered: AtomicU64::new(0),
         }
@@ -111,6 +114,15 @@ impl Client {
     /// Whether what is written now may be an answer of ours.
     pub(crate) fn owes_answer(&self) -> bool {
         self.busy.load(Relaxed) || self.owed.load(Relaxed)
+    }
+
+    /// Whether the connection must not seem to end well, because that would end an answer.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        self.open_ended.load(Relaxed)
+    }
+
+    pub(crate) fn set_open_ended(&self, open_ended: bool) {
+        self.open_ended.store(open_ended, Relaxed);
     }
 
     /// hyper wanted to answer `status` by itself.
@@ -217,7 +229,7 @@ pub(crate) async fn run(server: Arc<Server>, stream: TcpStream, local: SocketAdd
         io,
         service_fn(|request| {
             let client = Arc::clone(&client);
-            async move { Ok::<_, Infallible>(service::answer(&client, request).await) }
+            async move { Ok::<_, Infallible>(service::answer(client, request).await) }
         }),
     );
     let mut patience = Patience::new(&client);

@@ -49,7 +49,8 @@ pub(crate) fn log(failure: &Failure, diagnostics: &Diagnostics, route: &str) {
     }
 }
 
-fn status(failure: &Failure) -> u16 {
+/// The status that tells of `failure`.
+pub(crate) fn status(failure: &Failure) -> u16 {
     let status = match failure {
         Failure::Malformed { .. } => StatusCode::BAD_REQUEST,
         Failure::Input { .. } => StatusCode::UNPROCESSABLE_ENTITY,

@@ -21,13 +21,31 @@ const SHORT: usize = 1024;
 pub(crate) struct Io {
     stream: TokioIo<TcpStream>,
     client: Arc<Client>,
+    /// Closing the socket now would reset the connection.
+    resets: bool,
 }
 
 // === impl Io ===
 
 impl Io {
     pub(crate) fn new(stream: TcpStream, client: Arc<Client>) -> Self {
-        Self { stream: TokioIo::new(stream), client }
+        Self { stream: TokioIo::new(stream), client, resets: false }
+    }
+
+    /// Sees to it that a connection whose end would end an answer is reset if it ends before that,
+    /// by whomever.
+    fn heed_ending(&mut self) {
+        let open_ended = self.client.is_open_ended();
+        if open_ended == self.resets {
+            return;
+        }
+        self.resets = open_ended;
+        let socket = self.stream.inner();
+        #[expect(deprecated, reason = "what blocks is to linger for a time, and none is set here")]
+        let set = if open_ended { socket.set_zero_linger() } else { socket.set_linger(None) };
+        if let Err(error) = set {
+            tracing::debug!("the end of a connection could not be chosen: {error}");
+        }
     }
 
     pub(crate) fn into_stream(self) -> TcpStream {
@@ -73,6 +91,7 @@ impl Write for Io {
         if self.keeps_back(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
+        self.heed_ending();
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.client.wrote(written.is_ready());
         written
@@ -92,6 +111,7 @@ impl Write for Io {
         {
             return Poll::Ready(Ok(only.len()));
         }
+        self.heed_ending();
         let written = match slices {
             // A head and a short body go faster as one piece, even with the copy.
             [head, body] if head.len() + body.len() <= SHORT => {
@@ -112,7 +132,8 @@ impl Write for Io {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.heed_ending();
         // The connection says goodbye itself, after what it may have to add.
         Poll::Ready(Ok(()))
     }

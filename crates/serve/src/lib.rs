@@ -7,14 +7,17 @@
 //! * [`server`]: accepting, draining;
 //! * `connection`: one client: timeouts, what to say to bytes that are not HTTP;
 //! * `service`: one request;
-//! * `media`, `body`: reading it; `failure`, `problem`: saying what went wrong;
+//! * `media`, `body`, `feed`: reading it; `answer`: what goes back, whole or as it is made;
+//! * `failure`, `problem`: saying what went wrong;
 //! * `pages`, `index`: the pages beside the handlers.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod body;
 mod config;
 mod connection;
 mod failure;
+mod feed;
 mod index;
 mod io;
 mod media;

@@ -15,18 +15,37 @@ pub(crate) struct Accepted {
     pub(crate) media: &'static str,
 }
 
-/// The answers there are, the usual one first, with every name each goes by.
-const OFFERS: [Accepted; 5] = [
-    Accepted { codec: Codec::Json, media: "application/json" },
-    Accepted { codec: Codec::Ndjson, media: "application/x-ndjson" },
-    Accepted { codec: Codec::Ndjson, media: "application/jsonl" },
-    Accepted { codec: Codec::Ndjson, media: "application/ndjson" },
-    Accepted { codec: Codec::Value, media: "application/vnd.exuvia.value+msgpack" },
+/// What is read and written, the usual first, with every name each goes by.
+const KNOWN: [Accepted; 18] = [
+    known(Codec::Json, "application/json"),
+    known(Codec::JsonRows, "application/json; table=rows"),
+    known(Codec::JsonColumns, "application/json; table=columns"),
+    known(Codec::Ndjson, "application/x-ndjson"),
+    known(Codec::Ndjson, "application/jsonl"),
+    known(Codec::Ndjson, "application/ndjson"),
+    known(Codec::Csv, "text/csv"),
+    known(Codec::Csv, "application/csv"),
+    known(Codec::ArrowStream, "application/vnd.apache.arrow.stream"),
+    known(Codec::ArrowStream, "application/x-apache-arrow-stream"),
+    known(Codec::ArrowFile, "application/vnd.apache.arrow.file"),
+    known(Codec::ArrowFile, "application/x-apache-arrow-file"),
+    known(Codec::Parquet, "application/vnd.apache.parquet"),
+    known(Codec::Parquet, "application/parquet"),
+    known(Codec::Parquet, "application/x-parquet"),
+    known(Codec::Npy, "application/x-npy"),
+    known(Codec::Npy, "application/npy"),
+    known(Codec::Value, "application/vnd.exuvia.value+msgpack"),
 ];
 
 /// What is understood, as said in a refusal.
-pub(crate) const UNDERSTOOD: &str =
-    "application/json, application/x-ndjson, application/vnd.exuvia.value+msgpack";
+pub(crate) const UNDERSTOOD: &str = "application/json (for a table also with table=rows or \
+     table=columns), application/x-ndjson, text/csv, application/vnd.apache.arrow.stream, \
+     application/vnd.apache.arrow.file, application/vnd.apache.parquet, application/x-npy, \
+     application/vnd.exuvia.value+msgpack";
+
+const fn known(codec: Codec, media: &'static str) -> Accepted {
+    Accepted { codec, media }
+}
 
 /// How a body with these headers is written down.
 ///
@@ -46,26 +65,43 @@ pub(crate) fn request_codec(headers: &HeaderMap) -> Result<Codec, String> {
     if value.as_bytes() == b"application/json" {
         return Ok(Codec::Json);
     }
-    let text = value.to_str().unwrap_or_default();
-    let mut parts = text.split(';').map(str::trim);
-    let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-    let codec = match OFFERS.iter().find(|offer| offer.media == media) {
-        Some(offer) => offer.codec,
+    let named = Named::parse(value.to_str().unwrap_or_default());
+    let media = named.media.to_ascii_lowercase();
+    let codec = match KNOWN.iter().find(|known| known.media == media) {
+        Some(known) => known.codec,
         None if media.ends_with("+json") => Codec::Json,
         None => return Err(not_understood(&media, value)),
     };
-    let charset = parts.filter_map(|part| part.split_once('=')).find_map(|(name, value)| {
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
-    });
-    match charset {
-        Some(charset)
-            if codec != Codec::Value
-                && !["utf-8", "utf8"].iter().any(|own| charset.eq_ignore_ascii_case(own)) =>
-        {
-            Err(format!("JSON is read as UTF-8, and this body says charset={charset}"))
+    if let Some(charset) = named.parameter("charset")
+        && is_text(codec)
+        && !["utf-8", "utf8"].iter().any(|own| charset.eq_ignore_ascii_case(own))
+    {
+        return Err(format!("text is read as UTF-8, and this body says charset={charset}"));
+    }
+    match (codec, named.parameter("table"), named.parameter("header")) {
+        (Codec::Json, Some(table), _) => table_codec(table).ok_or_else(|| {
+            format!("a table in JSON is table=rows or table=columns, and this body says {table}")
+        }),
+        (Codec::Csv, _, Some(header)) if header.eq_ignore_ascii_case("absent") => {
+            Err("CSV is read with a header, and this body says that it has none".to_owned())
         }
         _ => Ok(codec),
     }
+}
+
+/// The codec of JSON that holds a table.
+fn table_codec(word: &str) -> Option<Codec> {
+    if word.eq_ignore_ascii_case("rows") {
+        Some(Codec::JsonRows)
+    } else if word.eq_ignore_ascii_case("columns") {
+        Some(Codec::JsonColumns)
+    } else {
+        None
+    }
+}
+
+fn is_text(codec: Codec) -> bool {
+    matches!(codec, Codec::Json | Codec::JsonRows | Codec::JsonColumns | Codec::Ndjson | Codec::Csv)
 }
 
 fn not_understood(media: &str, value: &HeaderValue) -> String {
@@ -81,6 +117,13 @@ fn not_understood(media: &str, value: &HeaderValue) -> String {
         "application/msgpack" | "application/x-msgpack" => {
             " For a value with all its types, say application/vnd.exuvia.value+msgpack."
         }
+        // Where Excel is installed, browsers say the first of CSV, too.
+        "application/vnd.ms-excel"
+        | "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+        | "text/comma-separated-values"
+        | "text/x-csv"
+        | "application/x-csv" => " For a table from Excel, send CSV and say text/csv.",
+        "application/x-numpy" | "application/numpy" => " For an array, say application/x-npy.",
         _ => "",
     };
     format!("a body of type {} is not understood. Understood are {UNDERSTOOD}.{hint}", shown(value))
@@ -90,11 +133,11 @@ fn shown(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect()
 }
 
-/// What the answer shall be: the offer with the highest quality, of those the one named most
-/// exactly, of those the first named. `None`: nothing that is there is wanted.
+/// What the answer shall be: of what is known that with the highest quality, of those the one named
+/// most exactly, of those the first named. `None`: nothing that is there is wanted.
 pub(crate) fn accepted(headers: &HeaderMap) -> Option<Accepted> {
     let mut values = headers.get_all(ACCEPT).iter();
-    let usual = OFFERS[0];
+    let usual = KNOWN[0];
     let Some(first) = values.next() else { return Some(usual) };
     if matches!(first.as_bytes(), b"*/*" | b"application/json") && values.next().is_none() {
         return Some(usual);
@@ -103,45 +146,79 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Option<Accepted> {
     let ranges: Vec<Range<'_>> =
         ranges.flat_map(|text| text.split(',')).filter_map(Range::parse).collect();
     let mut best: Option<(Rank, Accepted)> = None;
-    for offer in OFFERS {
-        if let Some(rank) = rank(&offer, &ranges)
+    for known in KNOWN {
+        if let Some(rank) = rank(&known, &ranges)
             && best.is_none_or(|(best, _)| rank > best)
         {
-            best = Some((rank, offer));
+            best = Some((rank, known));
         }
     }
-    best.map(|(_, offer)| offer)
+    best.map(|(_, known)| known)
 }
 
 /// Quality in thousandths, exactness, and how early it was named.
 type Rank = (u16, u8, std::cmp::Reverse<usize>);
 
+/// A media type or range as it stands in a header, with its parameters.
+#[derive(Clone)]
+struct Named<'a> {
+    media: &'a str,
+    parameters: std::str::Split<'a, char>,
+}
+
 /// One entry of `Accept`.
 struct Range<'a> {
     media: &'a str,
+    /// Of JSON: which of its tables is meant.
+    table: Option<&'a str>,
     quality: u16,
+}
+
+// === impl Named ===
+
+impl<'a> Named<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut parts = text.split(';');
+        let media = parts.next().unwrap_or_default().trim();
+        Self { media, parameters: parts }
+    }
+
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        let mut parameters = self.parameters.clone().filter_map(|part| part.split_once('='));
+        let (_, value) = parameters.find(|(own, _)| own.trim().eq_ignore_ascii_case(name))?;
+        Some(value.trim().trim_matches('"'))
+    }
 }
 
 // === impl Range ===
 
 impl<'a> Range<'a> {
     fn parse(text: &'a str) -> Option<Self> {
-        let mut parts = text.split(';').map(str::trim);
-        let media = parts.next().filter(|media| !media.is_empty())?;
-        let quality = parts
-            .filter_map(|part| part.split_once('='))
-            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
-            .map_or(Some(1.0), |(_, value)| value.trim().parse::<f32>().ok());
+        let named = Named::parse(text);
+        let quality = named.parameter("q").map_or(Some(1.0), |value| value.parse::<f32>().ok());
         // A quality that cannot be read says nothing about what is wanted.
         let quality = quality.filter(|quality| (0.0..=1.0).contains(quality))?;
-        Some(Self { media, quality: (quality * 1000.0) as u16 })
+        (!named.media.is_empty()).then_some(Self {
+            media: named.media,
+            table: named.parameter("table"),
+            quality: (quality * 1000.0) as u16,
+        })
     }
 
-    /// How exactly this names `media`, 0 is not at all.
-    fn exactness(&self, media: &str) -> u8 {
+    /// How exactly this names what is `known`, 0 is not at all. The type without `table` stands for
+    /// those with it as well, so that `application/json;q=0` refuses all of them.
+    fn exactness(&self, known: &Accepted) -> u8 {
+        let media = known.media.split(';').next().unwrap_or_default();
+        if let Some(table) = self.table {
+            let same =
+                self.media.eq_ignore_ascii_case(media) && table_codec(table) == Some(known.codec);
+            return if same { 4 } else { 0 };
+        }
+        let folder = media.split('/').next().unwrap_or_default();
         if self.media == "*/*" || self.media == "*" {
             1
-        } else if self.media.eq_ignore_ascii_case("application/*") {
+        } else if self.media.strip_suffix("/*").is_some_and(|own| own.eq_ignore_ascii_case(folder))
+        {
             2
         } else if self.media.eq_ignore_ascii_case(media) {
             3
@@ -151,13 +228,13 @@ impl<'a> Range<'a> {
     }
 }
 
-/// How much `offer` is wanted: the most exact range decides, so that `*/*, application/json;q=0`
+/// How much `known` is wanted: the most exact range decides, so that `*/*, application/json;q=0`
 /// refuses JSON.
-fn rank(offer: &Accepted, ranges: &[Range<'_>]) -> Option<Rank> {
+fn rank(known: &Accepted, ranges: &[Range<'_>]) -> Option<Rank> {
     let (index, exactness, quality) = ranges
         .iter()
         .enumerate()
-        .map(|(index, range)| (index, range.exactness(offer.media), range.quality))
+        .map(|(index, range)| (index, range.exactness(known), range.quality))
         .filter(|(_, exactness, _)| *exactness > 0)
         .max_by_key(|(index, exactness, _)| (*exactness, std::cmp::Reverse(*index)))?;
     (quality > 0).then_some((quality, exactness, std::cmp::Reverse(index)))
@@ -182,17 +259,40 @@ mod tests {
             ("Application/JSON; charset=UTF-8", Codec::Json),
             ("application/json;charset=\"utf-8\"", Codec::Json),
             ("application/vnd.api+json", Codec::Json),
+            ("application/json; table=rows", Codec::JsonRows),
+            ("application/json;charset=utf-8;Table=\"Columns\"", Codec::JsonColumns),
             ("application/x-ndjson", Codec::Ndjson),
             ("application/jsonl; charset=utf8", Codec::Ndjson),
+            ("text/csv; header=present; charset=UTF-8", Codec::Csv),
+            ("application/csv", Codec::Csv),
+            ("application/vnd.apache.arrow.stream", Codec::ArrowStream),
+            ("application/x-apache-arrow-stream", Codec::ArrowStream),
+            ("application/vnd.apache.arrow.file", Codec::ArrowFile),
+            ("application/vnd.apache.parquet", Codec::Parquet),
+            ("application/parquet", Codec::Parquet),
+            ("application/x-parquet", Codec::Parquet),
+            ("application/x-npy; charset=binary", Codec::Npy),
             ("application/vnd.exuvia.value+msgpack", Codec::Value),
         ] {
             assert_eq!(request_codec(&headers(CONTENT_TYPE, &[text])), Ok(codec), "{text}");
         }
         assert_eq!(request_codec(&HeaderMap::new()), Ok(Codec::Json));
+    }
+
+    #[test]
+    fn a_body_that_is_not_understood_is_told_what_would_be() {
         for (text, part) in [
-            ("text/csv", "application/x-ndjson"),
+            ("text/html", "application/x-ndjson, text/csv, application/vnd.apache.arrow.stream"),
             ("application/x-www-form-urlencoded", "curl"),
+            ("application/vnd.ms-excel", "send CSV and say text/csv"),
+            ("application/msgpack", "application/vnd.exuvia.value+msgpack"),
             ("application/json; charset=latin-1", "UTF-8"),
+            ("text/csv; charset=windows-1252", "UTF-8"),
+            ("text/csv; header=absent", "with a header"),
+            (
+                "application/json; table=rwos",
+                "table=rows or table=columns, and this body says rwos",
+            ),
             ("", "not understood"),
         ] {
             let error = request_codec(&headers(CONTENT_TYPE, &[text])).expect_err(text);
@@ -202,11 +302,33 @@ mod tests {
     }
 
     #[test]
+    fn every_codec_of_the_edge_is_known_by_its_media_type_and_named_in_refusals() {
+        for codec in Codec::ALL {
+            if matches!(codec, Codec::Empty | Codec::Arguments) {
+                continue;
+            }
+            let first = KNOWN.iter().find(|known| known.codec == codec).expect("a name");
+            let media = first.media.split(';').next().unwrap_or_default();
+            assert_eq!(media, codec.media_type());
+            assert!(UNDERSTOOD.contains(media), "{media}");
+            for known in KNOWN.iter().filter(|known| known.codec == codec) {
+                assert_eq!(
+                    request_codec(&headers(CONTENT_TYPE, &[known.media])),
+                    Ok(codec),
+                    "{known:?}"
+                );
+                assert_eq!(accepted(&headers(ACCEPT, &[known.media])), Some(*known));
+            }
+        }
+    }
+
+    #[test]
     fn the_answer_is_what_is_wanted_most() {
         for (text, media) in [
             ("*/*", Some("application/json")),
             ("application/*", Some("application/json")),
             ("text/html, application/xhtml+xml, */*;q=0.8", Some("application/json")),
+            ("application/json; charset=utf-8", Some("application/json")),
             ("application/x-ndjson", Some("application/x-ndjson")),
             ("application/jsonl", Some("application/jsonl")),
             ("application/x-ndjson, */*", Some("application/x-ndjson")),
@@ -215,7 +337,19 @@ mod tests {
             ("*/*, application/json;q=0", Some("application/x-ndjson")),
             ("APPLICATION/VND.exuvia.value+msgpack", Some("application/vnd.exuvia.value+msgpack")),
             ("application/json;q=high, application/jsonl;q=0.1", Some("application/jsonl")),
-            ("text/csv", None),
+            ("application/json;table=columns", Some("application/json; table=columns")),
+            ("application/json; Table=\"ROWS\"; q=0.5", Some("application/json; table=rows")),
+            ("application/json, application/json;table=rows", Some("application/json; table=rows")),
+            ("application/json, application/json;table=rows;q=0.5", Some("application/json")),
+            (
+                "application/json;q=0, application/json;table=columns",
+                Some("application/json; table=columns"),
+            ),
+            ("text/*", Some("text/csv")),
+            ("text/csv, application/parquet;q=0.9", Some("text/csv")),
+            ("application/parquet, text/csv", Some("application/parquet")),
+            ("application/json;table=nested", None),
+            ("text/html", None),
             ("application/json;q=0", None),
             ("image/*", None),
         ] {
@@ -223,7 +357,7 @@ mod tests {
             assert_eq!(found, media, "{text}");
         }
         assert_eq!(accepted(&HeaderMap::new()).map(|a| a.codec), Some(Codec::Json));
-        let two = headers(ACCEPT, &["text/csv", "application/jsonl"]);
+        let two = headers(ACCEPT, &["text/html", "application/jsonl"]);
         assert_eq!(accepted(&two).map(|a| a.codec), Some(Codec::Ndjson));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use exuvia_core::CallId;
 use exuvia_observe::Metrics;
 use http::{
@@ -11,8 +12,9 @@ use http::{
 };
 
 use crate::{
+    answer::Answer,
     index,
-    problem::{Answer, Problem, answer},
+    problem::{Problem, answer},
     server::Server,
 };
 
@@ -69,7 +71,7 @@ impl Page {
             }
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-        answer(headers, StatusCode::OK, body.into())
+        answer(headers, StatusCode::OK, Bytes::from(body))
     }
 }
 

@@ -6,12 +6,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
-use http_body_util::Full;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// An answer: its body is there in one piece.
-pub(crate) type Answer = Response<Full<Bytes>>;
+use crate::answer::{Answer, Body};
 
 /// The header that names the call an answer came from.
 pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("exuvia-call-id");
@@ -137,13 +135,13 @@ impl Problem {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        answer(headers, status, body.into())
+        answer(headers, status, Bytes::from(body))
     }
 }
 
 /// An answer of these parts.
-pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+pub(crate) fn answer(headers: HeaderMap, status: StatusCode, body: impl Into<Body>) -> Answer {
+    let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     answer

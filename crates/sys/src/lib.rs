@@ -20,5 +20,5 @@ pub mod stream;
 
 pub use memory::{Memory, RssMeter};
 pub use page::SharedPage;
-pub use shared::{MemoryWriter, PrivateMap, Sealed};
 pub use process::{Ended, Process, Spawn, reap_strays, spawn};
+pub use shared::{MemoryWriter, PrivateMap, Sealed, Spill, Spilled};

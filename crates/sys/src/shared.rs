@@ -35,6 +35,24 @@ pub struct Sealed {
     length: u64,
 }
 
+/// Bytes that are gathered in a buffer while they are few, and in memory for another process once
+/// they are more than a threshold.
+#[derive(Debug)]
+pub struct Spill {
+    few: Vec<u8>,
+    many: Option<MemoryWriter>,
+    threshold: usize,
+}
+
+/// What a [`Spill`] gathered.
+#[derive(Debug)]
+pub enum Spilled {
+    /// At most the threshold.
+    Few(Vec<u8>),
+    /// More.
+    Many(Sealed),
+}
+
 /// A private, writable view of sealed memory. Who writes to it changes pages of this process alone.
 #[derive(Debug)]
 pub struct PrivateMap(Map);
@@ -93,6 +111,62 @@ impl Write for MemoryWriter {
         let written = rustix::io::writev(&self.memory, parts)?;
         self.length += written as u64;
         Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// === impl Spill ===
+
+impl Spill {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(threshold: usize) -> Self {
+        Self { few: Vec::new(), many: None, threshold }
+    }
+
+    /// The same for `length` bytes, if what is said of them is true.
+    ///
+    /// # Errors
+    /// As [`MemoryWriter::new`].
+    pub fn expecting(length: u64, threshold: usize) -> io::Result<Self> {
+        let few = usize::try_from(length).ok().filter(|length| *length <= threshold);
+        let many = if few.is_some() { None } else { Some(MemoryWriter::new()?) };
+        Ok(Self { few: Vec::with_capacity(few.unwrap_or(0)), many, threshold })
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.many.as_ref().map_or(self.few.len() as u64, MemoryWriter::length)
+    }
+
+    /// What was gathered.
+    ///
+    /// # Errors
+    /// As [`MemoryWriter::seal`].
+    pub fn finish(self) -> io::Result<Spilled> {
+        match self.many {
+            Some(memory) => memory.seal().map(Spilled::Many),
+            None => Ok(Spilled::Few(self.few)),
+        }
+    }
+}
+
+impl Write for Spill {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(memory) = &mut self.many {
+            return memory.write(bytes);
+        }
+        if self.few.len() + bytes.len() <= self.threshold {
+            self.few.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        let mut memory = MemoryWriter::new()?;
+        memory.write_all(&std::mem::take(&mut self.few))?;
+        self.many.insert(memory).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -231,6 +305,25 @@ mod tests {
         assert_eq!(&sealed.bytes().expect("a view")[..1], b"a");
         assert!(rustix::io::pwrite(&**sealed.memory(), b"x", 0).is_err());
         assert!(ftruncate(&**sealed.memory(), 0).is_err());
+    }
+
+    #[test]
+    fn few_bytes_stay_here_and_many_can_be_shared() {
+        let spilled = |mut spill: Spill, pieces: &[&[u8]]| {
+            pieces.iter().for_each(|piece| spill.write_all(piece).expect("written"));
+            let length = spill.length();
+            match spill.finish().expect("gathered") {
+                Spilled::Few(bytes) => (false, bytes, length),
+                Spilled::Many(sealed) => (true, sealed.bytes().expect("a view").to_vec(), length),
+            }
+        };
+        let expect = |many, bytes: &[u8]| (many, bytes.to_vec(), bytes.len() as u64);
+        assert_eq!(spilled(Spill::new(4), &[b"ab", b"cd"]), expect(false, b"abcd"));
+        assert_eq!(spilled(Spill::new(4), &[b"ab", b"cde", b"f"]), expect(true, b"abcdef"));
+        let expecting = |length| Spill::expecting(length, 4).expect("a place");
+        assert_eq!(spilled(expecting(4), &[b"ab"]), expect(false, b"ab"));
+        assert_eq!(spilled(expecting(9), &[b"ab"]), expect(true, b"ab"));
+        assert_eq!(spilled(expecting(u64::MAX), &[]), expect(true, b""));
     }
 
     #[test]

@@ -22,11 +22,7 @@ pub const MAX_DESCRIPTORS: usize = 72;
 ///
 /// # Errors
 /// As `sendmsg`; `AGAIN` where the socket is full, `TOOBIG` for more than [`MAX_DESCRIPTORS`].
-pub fn write(
-    socket: impl AsFd,
-    bytes: &[u8],
-    descriptors: &[impl AsFd],
-) -> Result<usize> {
+pub fn write(socket: impl AsFd, bytes: &[u8], descriptors: &[impl AsFd]) -> Result<usize> {
     if descriptors.is_empty() {
         return rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
     }
@@ -46,11 +42,7 @@ pub fn write(
 /// # Errors
 /// As `recvmsg`; `AGAIN` where there is nothing; `MSGSIZE` where more descriptors came with one write
 /// than [`MAX_DESCRIPTORS`], which are then lost.
-pub fn read(
-    socket: impl AsFd,
-    buffer: &mut [u8],
-    descriptors: &mut Vec<OwnedFd>,
-) -> Result<usize> {
+pub fn read(socket: impl AsFd, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(buffer)];
@@ -98,7 +90,13 @@ mod tests {
         let mut before = 0;
         for (bytes, descriptors) in seen {
             before += bytes.len();
-            let due = if before > 10 { 3 } else if before > 6 { 2 } else { 0 };
+            let due = if before > 10 {
+                3
+            } else if before > 6 {
+                2
+            } else {
+                0
+            };
             assert!(descriptors >= due, "{before} bytes, {descriptors} descriptors");
         }
         drop(one);

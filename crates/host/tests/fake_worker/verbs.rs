@@ -8,13 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use exuvia_protocol::IncomingCall;
+use exuvia_core::Codec;
+use exuvia_protocol::{IncomingCall, frame::ResultHead};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::{Broken, Fake, OnCancel, Timer};
 
 /// A frame by hand: `docs/protocol.md`, section 2.
-fn frame(kind: u8, flags: u8, slot: u16, call: u64, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, slot: u16, call: u64, body: &[u8]) -> Vec<u8> {
     let mut bytes = (body.len() as u32).to_le_bytes().to_vec();
     bytes.extend([kind, flags]);
     bytes.extend(slot.to_le_bytes());
@@ -24,9 +25,9 @@ fn frame(kind: u8, flags: u8, slot: u16, call: u64, body: &[u8]) -> Vec<u8> {
 }
 
 /// A `RESULT` head that promises `length` bytes.
-fn result_head(length: u64) -> Vec<u8> {
+pub(crate) fn result_head(length: u64) -> Vec<u8> {
     let mut head = vec![0; 16];
-    head[8] = 1;
+    head[0] = Codec::Json as u8;
     head.extend(length.to_le_bytes());
     head
 }
@@ -90,6 +91,8 @@ pub(crate) fn run(
             fake.flush()?;
             std::thread::sleep(pause);
         }
+        _ if crate::memory::run(fake, incoming, verb, number, tag)? => {}
+        _ if crate::streams::run(fake, incoming, verb, number, tag)? => {}
         _ => misbehave(fake, incoming, verb, number, tag)?,
     }
     Ok(())
@@ -134,8 +137,9 @@ fn misbehave(
             fake.connection.result(
                 call,
                 slot,
-                exuvia_protocol::frame::ResultHead { codec: exuvia_core::Codec::Json, run_ns: 1 },
-                Bytes::copy_from_slice(tag.as_bytes()),
+                ResultHead::new(Codec::Json, 1),
+                &[],
+                Bytes::copy_from_slice(tag.as_bytes()).into(),
             );
         }
         "scribble-and-die" => {
@@ -203,13 +207,13 @@ fn misbehave(
 }
 
 /// Says what there is to say and begins nothing more.
-fn rest(fake: &mut Fake) -> Result<(), Broken> {
+pub(crate) fn rest(fake: &mut Fake) -> Result<(), Broken> {
     fake.flush()?;
     std::thread::sleep(Duration::from_secs(60));
     Ok(())
 }
 
-fn die(signal: u64) -> ! {
+pub(crate) fn die(signal: u64) -> ! {
     let signal = if signal == 6 { Signal::ABORT } else { Signal::KILL };
     let _ = kill_process(getpid(), signal);
     loop {

@@ -5,23 +5,28 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stderr, reason = "it is a program")]
 
+mod memory;
+mod streams;
 mod verbs;
 mod zygote;
 
 use std::{
+    collections::VecDeque,
     fs::{File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::{fd::AsFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use exuvia_core::{Codec, Failure, HandlerInfo, HandlerKind};
 use exuvia_protocol::{
     Claims, Connection, Event, Hello, IncomingCall, Limits, Ready, Role, frame::ResultHead,
 };
-use exuvia_sys::SharedPage;
+use exuvia_sys::{SharedPage, stream};
+use rustix::io::Errno;
+use streams::Streaming;
 
 type Broken = Box<dyn std::error::Error>;
 
@@ -33,6 +38,9 @@ struct Fake {
     page: SharedPage,
     log: File,
     timers: Vec<Timer>,
+    streams: Vec<Streaming>,
+    /// Calls that wait while a sync handler streams.
+    waiting: VecDeque<IncomingCall>,
     draining: bool,
     ignores_drain: bool,
 }
@@ -95,6 +103,8 @@ impl Fake {
             log: OpenOptions::new().append(true).create(true).open(dir.join("log"))?,
             dir,
             timers: Vec::new(),
+            streams: Vec::new(),
+            waiting: VecDeque::new(),
             draining: false,
             ignores_drain: false,
         })
@@ -173,7 +183,7 @@ impl Fake {
         loop {
             self.try_write()?;
             let next = self.timers.iter().map(|timer| timer.due).min();
-            self.wait(next)?;
+            self.wait(if self.can_go_on() { Some(Instant::now()) } else { next })?;
             self.claims().tick();
             let open = self.read()?;
             while let Some(event) = self.connection.next_event()? {
@@ -184,7 +194,14 @@ impl Fake {
                 let timer = self.timers.swap_remove(place);
                 self.answer(timer.call, timer.slot, &timer.tag);
             }
-            let ended = self.draining && self.timers.is_empty() && !self.ignores_drain;
+            self.make_pieces()?;
+            while !self.is_busy()
+                && let Some(call) = self.waiting.pop_front()
+            {
+                self.hear(Event::Call(call))?;
+            }
+            let idle = self.timers.is_empty() && self.streams.is_empty();
+            let ended = self.draining && idle && !self.ignores_drain;
             if !open || ended {
                 return self.flush();
             }
@@ -193,9 +210,16 @@ impl Fake {
 
     fn hear(&mut self, event: Event) -> Result<(), Broken> {
         match event {
+            Event::Call(call) if self.is_busy() => self.waiting.push_back(call),
             Event::Call(call) => {
                 let begins = self.claims().claim(call.slot, call.call);
                 return if begins { self.begin(&call) } else { Ok(()) };
+            }
+            Event::Cancel { call, slot } if self.connection.cut_stream(call) => {
+                self.streams.retain(|stream| stream.call != call);
+                self.connection.cancelling(call, slot);
+                self.claims().finish(slot, call);
+                self.connection.failure(call, slot, 1, &Failure::Cancelled)?;
             }
             Event::Cancel { call, slot } => {
                 let found = self.timers.iter().position(|timer| timer.call == call);
@@ -219,7 +243,8 @@ impl Fake {
     }
 
     fn begin(&mut self, call: &IncomingCall) -> Result<(), Broken> {
-        let text = String::from_utf8_lossy(&call.payload);
+        let text = memory::first_bytes(call)?;
+        let text = String::from_utf8_lossy(&text);
         let mut words = text.split_whitespace();
         let verb = words.next().unwrap_or_default();
         let number: u64 = words.next().unwrap_or_default().parse().unwrap_or(0);
@@ -236,8 +261,8 @@ impl Fake {
 
     fn answer_with(&mut self, call: u64, slot: u16, run_ns: u64, payload: Bytes) {
         self.claims().finish(slot, call);
-        let head = ResultHead { codec: Codec::Json, run_ns };
-        self.connection.result(call, slot, head, payload);
+        let head = ResultHead::new(Codec::Json, run_ns);
+        self.connection.result(call, slot, head, &[], payload.into());
     }
 
     fn claims(&self) -> Claims<'_> {
@@ -262,23 +287,24 @@ impl Fake {
 
     /// Reads what is there; false at the end of the stream.
     fn read(&mut self) -> Result<bool, Broken> {
-        let mut buffer = vec![0; 64 << 10];
-        match self.stream.read(&mut buffer) {
+        let (mut buffer, mut came) = (vec![0; 64 << 10], Vec::new());
+        match stream::read(&self.stream, &mut buffer, &mut came) {
             Ok(0) => Ok(false),
             Ok(read) => {
                 self.connection.inbound().extend_from_slice(&buffer[..read]);
+                self.connection.descriptors(came)?;
                 Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(Errno::AGAIN) => Ok(true),
             Err(_) => Ok(false),
         }
     }
 
     fn try_write(&mut self) -> Result<(), Broken> {
-        while !self.connection.outbound().is_empty() {
-            match self.stream.write(self.connection.outbound()) {
-                Ok(written) => self.connection.outbound().advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        while let Some(to_send) = self.connection.to_send() {
+            match stream::write(&self.stream, to_send.bytes, to_send.descriptors) {
+                Ok(written) => self.connection.sent(written),
+                Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -309,5 +335,6 @@ impl Fake {
 
 fn info(name: &str, kind: HandlerKind) -> HandlerInfo {
     let (module, name) = ("m".into(), name.into());
-    HandlerInfo { module, name, kind, params: vec![], doc: String::new(), returns: String::new() }
+    let (doc, returns) = (String::new(), String::new());
+    HandlerInfo { module, name, kind, streams: false, reads: false, params: vec![], doc, returns }
 }

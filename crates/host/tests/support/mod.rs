@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exuvia_core::{Call, Codec, Failure, Outcome, OutcomeFuture, Payload};
+use exuvia_core::{Call, Codec, Failure, Outcome, OutcomeFuture, Payload, Rest};
 use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, StartMethod};
 use exuvia_observe::Metrics;
 
@@ -75,6 +75,7 @@ impl Fakes {
             timeout: Duration::from_secs(20),
             handler_timeouts: HashMap::new(),
             max_payload: 64 << 20,
+            max_table: 1 << 30,
             max_output: 1 << 20,
             start_timeout: Duration::from_secs(10),
             output: Arc::new(move |line| lines.lock().expect("lines").push(line)),
@@ -92,6 +93,12 @@ impl Fakes {
     pub fn begun(&self) -> Vec<String> {
         let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         log.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect()
+    }
+
+    /// Bytes that a worker has made of the stream with this tag.
+    pub fn made(&self, tag: &str) -> usize {
+        let text = fs::read_to_string(self.dir.path().join(format!("made-{tag}")));
+        text.ok().and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// How many times a call was begun.
@@ -151,6 +158,46 @@ pub fn call_bytes(
     let payload = Payload::new(Codec::Json, body);
     let call = Call { payload, timeout: Some(timeout), ..Call::default() };
     pool.target(&format!("m:{handler}")).expect("the handler").call(call)
+}
+
+/// Calls with a command and takes a result that comes in pieces.
+pub fn call_streamed(
+    pool: &Arc<Pool>,
+    handler: &str,
+    command: &str,
+    timeout: Duration,
+) -> OutcomeFuture {
+    let payload = Payload::json(command.to_owned());
+    let call = Call { payload, streams: true, timeout: Some(timeout), ..Call::default() };
+    pool.target(&format!("m:{handler}")).expect("the handler").call(call)
+}
+
+/// What a call's result goes on with, once it has begun.
+pub async fn begun(future: OutcomeFuture) -> Result<Rest, Failure> {
+    let outcome = tokio::time::timeout(Duration::from_secs(25), future).await.expect("it begins");
+    match outcome.result {
+        Ok(Payload { codec: Codec::Csv, rest: Some(rest), .. }) => Ok(rest),
+        Ok(other) => panic!("{other:?} is no stream"),
+        Err(failure) => Err(*failure),
+    }
+}
+
+/// Everything that still comes of a result, and how it ends; a hang is a failed test.
+pub async fn read_all(rest: &Rest) -> (Vec<u8>, Result<(), Failure>) {
+    let mut bytes = Vec::new();
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(25), rest.next());
+        match next.await.expect("it goes on") {
+            Some(Ok(piece)) => bytes.extend_from_slice(&piece),
+            Some(Err(failure)) => return (bytes, Err(*failure)),
+            None => return (bytes, Ok(())),
+        }
+    }
+}
+
+/// What the fake worker streams: so many bytes.
+pub fn streamed(size: usize) -> Vec<u8> {
+    (0..size).map(|place| (place % 251) as u8).collect()
 }
 
 /// The call's answer or failure; a hang is a failed test.

@@ -19,6 +19,10 @@ const HELD: usize = 256 << 20;
 /// Bytes of incomplete payloads, at most, beside one of the longest: a peer that gets there sends
 /// thousands at a time.
 const HELD_MOST: u64 = 512 << 20;
+/// Descriptors of incomplete payloads, at most in sum.
+const MAX_DESCRIPTORS: usize = 1024;
+/// A piece of a streamed result that is shorter than this is copied.
+const SMALL: usize = 8 << 10;
 /// Call ids are below this: they share a word of the status page with a state.
 const ID_END: u64 = 1 << 61;
 /// Body of a frame that a peer takes, at least: room for every head and for a failure without its
@@ -151,7 +155,7 @@ impl Connection {
                 self.inflows.remove(&call);
                 Ok(Some(Event::Failure { call, slot, run_ns, failure }))
             }
-            Kind::Data if self.inflows.contains_key(&call) => self.piece(header, body).map(Some),
+            Kind::Data if self.inflows.contains_key(&call) => self.piece(header, body),
             Kind::Data => self.data(header, &body),
             Kind::End => {
                 let mut body = &body[..];
@@ -246,17 +250,23 @@ impl Connection {
         if header.flags != MORE || length != 0 || !chunk.is_empty() || !plain {
             return Err(ProtocolError::Frame { kind, what: "a stream with data in its head" });
         }
-        if self.receiving.contains_key(&call) || self.inflows.contains_key(&call) {
-            let what = "its result has begun";
-            return Err(ProtocolError::Unexpected { kind, call, what });
-        }
+        self.has_not_begun(kind, call)?;
         self.inflows.insert(call, Inflow { granted: u64::from(self.limits.window) });
         let (copies, payload) = (Vec::new(), Incoming::default());
         Ok(Event::Result(IncomingResult { call, slot: header.slot, head, copies, payload }))
     }
 
+    /// A call has one payload, and one answer.
+    fn has_not_begun(&self, kind: u8, call: u64) -> Result<(), ProtocolError> {
+        if self.receiving.contains_key(&call) || self.inflows.contains_key(&call) {
+            let what = "its payload is not complete yet";
+            return Err(ProtocolError::Unexpected { kind, call, what });
+        }
+        Ok(())
+    }
+
     /// More of a streamed result.
-    fn piece(&mut self, header: &Header, piece: Bytes) -> Result<Event, ProtocolError> {
+    fn piece(&mut self, header: &Header, piece: Bytes) -> Result<Option<Event>, ProtocolError> {
         let kind = header.kind as u8;
         let size = piece.len() as u64;
         let inflow = self.inflows.get_mut(&header.call);
@@ -267,7 +277,13 @@ impl Connection {
             return Err(ProtocolError::Frame { kind, what: "a stream ends by END" });
         }
         inflow.granted -= size;
-        Ok(Event::Piece { call: header.call, slot: header.slot, piece })
+        // It costs no credit, and so must cost its reader nothing.
+        if piece.is_empty() {
+            return Ok(None);
+        }
+        // A small one must not keep the whole of what it was read with.
+        let piece = if piece.len() < SMALL { Bytes::copy_from_slice(&piece) } else { piece };
+        Ok(Some(Event::Piece { call: header.call, slot: header.slot, piece }))
     }
 
     /// The descriptors that belong to a frame.
@@ -289,6 +305,7 @@ impl Connection {
         (flags, descriptors): (u8, u8),
     ) -> Result<Option<Event>, ProtocolError> {
         let kind = header.kind as u8;
+        self.has_not_begun(kind, header.call)?;
         let descriptors = self.take_descriptors(kind, descriptors)?;
         let more = header.flags & MORE != 0;
         let (have, window) = (chunk.len() as u64, u64::from(self.limits.window));
@@ -310,15 +327,18 @@ impl Connection {
             return Err(ProtocolError::Frame { kind, what: "more than was granted" });
         }
         let unexpected = |what| Err(ProtocolError::Unexpected { kind, call: header.call, what });
-        if self.receiving.contains_key(&header.call) {
-            return unexpected("its payload is not complete yet");
-        }
         if !more {
             let payload = Incoming { bytes: chunk, shared: None, descriptors };
             return Ok(Some(head.complete(header.call, header.slot, payload)));
         }
         if self.receiving.len() >= MAX_INCOMPLETE {
             return unexpected("too many incomplete payloads");
+        }
+        if !descriptors.is_empty() {
+            let held = self.receiving.values().map(|receiving| receiving.descriptors.len());
+            if held.sum::<usize>() + descriptors.len() > MAX_DESCRIPTORS {
+                return unexpected("too many descriptors of incomplete payloads");
+            }
         }
         self.hold(kind, chunk.len())?;
         let body = BytesMut::from(&chunk[..]);
@@ -413,6 +433,7 @@ impl Connection {
     pub(super) fn answered(&mut self, call: u64) {
         let Some(receiving) = self.receiving.get_mut(&call) else { return };
         receiving.answered = true;
+        receiving.descriptors.clear();
         let body = std::mem::take(&mut receiving.body);
         self.let_go(body.len());
     }

@@ -1,14 +1,16 @@
 //! What the tests share: raw frames, a greeted connection, numbers by seed.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod data;
 pub(crate) mod ledger;
+pub(crate) mod pipe;
 pub(crate) mod world;
 
 use bytes::{Buf, Bytes};
 use exuvia_core::Codec;
 use exuvia_protocol::{
     Connection, Event, Hello, Limits, ProtocolError, Ready, Role,
-    frame::{HEADER, Kind},
+    frame::{HEADER, Kind, STREAMS},
 };
 use proptest::{
     strategy::{BoxedStrategy, Strategy},
@@ -140,6 +142,13 @@ pub(crate) fn result_body(payload_length: u64, rest: &[u8]) -> Vec<u8> {
     body[0] = Codec::Json as u8;
     body[16..].copy_from_slice(&payload_length.to_le_bytes());
     body.extend(rest);
+    body
+}
+
+/// The head of a `RESULT` that begins a stream.
+pub(crate) fn stream_body() -> Vec<u8> {
+    let mut body = result_body(0, b"");
+    body[1] = STREAMS;
     body
 }
 

@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use exuvia_core::{Codec, Failure, TraceContext};
+use exuvia_core::{Codec, Copied, Failure, TraceContext};
 use exuvia_protocol::{
-    Connection, Event, Hello, IncomingCall, Limits, OutgoingCall, Ready, Role,
-    frame::{CallHead, Kind, MORE, ResultHead},
+    Connection, Event, Hello, Incoming, IncomingCall, IncomingResult, Limits, OutgoingCall, Ready,
+    Role,
+    frame::{CallHead, Kind, MORE, RESULT_HEAD, ResultHead, SHARED, STREAMS},
 };
 
-use super::{Choices, RawFrame, first_id, ledger::Ledger, noise};
+use super::{
+    Choices, RawFrame,
+    data::{Data, Stream, copies},
+    first_id,
+    ledger::Ledger,
+    pipe::Pipe,
+};
 
 /// Bytes of a failure's body, at most.
 const FAILURE_ROOM: usize = (256 << 10) - 8;
@@ -21,6 +28,9 @@ const MOST_FRAMES: usize = 300;
 pub(crate) struct Plan {
     pub(crate) by_host: bool,
     pub(crate) payload: u32,
+    /// The payload is memory.
+    pub(crate) shared: bool,
+    pub(crate) attached: u8,
     pub(crate) text: Vec<(String, String)>,
     pub(crate) trace: bool,
     pub(crate) end: End,
@@ -34,20 +44,36 @@ pub(crate) struct Plan {
 pub(crate) enum End {
     /// With so many bytes; borrowed or owned.
     Result(u32, bool),
+    /// With so many bytes of memory, or with descriptors beside so many bytes.
+    Memory { size: u32, shared: bool, attached: u8 },
+    /// With so many bytes in so many pieces, and a failure behind them.
+    Stream { size: u32, pieces: u8, fails: bool },
     /// With a text of so many bytes.
     Failure(u32),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+/// What the answerer said of a call's end.
+#[derive(Debug)]
 enum Answer {
-    Result(ResultHead, Bytes),
+    Result(ResultHead, Vec<Copied>, Data),
+    Stream(u64, Vec<Copied>),
+    Failure(u64, Failure),
+}
+
+/// What the opener heard of it.
+#[derive(Debug)]
+enum Heard {
+    Result(IncomingResult),
+    End(u64, Vec<Copied>),
     Failure(u64, Failure),
 }
 
 /// A call that was opened.
 struct Known {
     plan: Plan,
+    /// As it is to arrive; the payload apart.
     sent: IncomingCall,
+    data: Data,
     opener: usize,
     /// Its first frame, with more to come, reached the answerer.
     begun: bool,
@@ -55,6 +81,7 @@ struct Known {
     cancelled: bool,
     cancelling: u32,
     answer: Option<Answer>,
+    stream: Option<Stream>,
     ended: bool,
 }
 
@@ -62,9 +89,11 @@ struct Known {
 pub(crate) struct World {
     limits: [Limits; 2],
     ends: [Connection; 2],
-    pipes: [BytesMut; 2],
+    pipes: [Pipe; 2],
     written: [BytesMut; 2],
     read: [BytesMut; 2],
+    /// Something was read by this end and not looked at.
+    undigested: [bool; 2],
     ledgers: [Ledger; 2],
     calls: BTreeMap<u64, Known>,
     next_id: [u64; 2],
@@ -79,7 +108,10 @@ enum Step {
     Open,
     Write(usize),
     Deliver(usize),
+    Digest(usize),
     Answer(u64),
+    Add(u64),
+    Look(u64),
     Refuse(u64),
     Cancel(u64),
 }
@@ -96,6 +128,7 @@ impl World {
             pipes: Default::default(),
             written: Default::default(),
             read: Default::default(),
+            undigested: Default::default(),
             ledgers: [Ledger::new(worker), Ledger::new(host)],
             calls: BTreeMap::new(),
             next_id: [first_id(Role::Host), first_id(Role::Worker)],
@@ -118,7 +151,10 @@ impl World {
                 Step::Open => plans.pop().into_iter().for_each(|plan| self.open(plan)),
                 Step::Write(from) => self.write(from),
                 Step::Deliver(from) => self.deliver(from),
+                Step::Digest(end) => self.digest(end),
                 Step::Answer(call) => self.answer(call),
+                Step::Add(call) => self.add(call),
+                Step::Look(call) => self.look(call),
                 // Rarely, so that it happens anywhere in the course of a payload.
                 Step::Refuse(_) | Step::Cancel(_) if self.choices.below(8) > 0 => {}
                 Step::Refuse(call) => self.answer(call),
@@ -148,6 +184,9 @@ impl World {
             if !self.pipes[from].is_empty() {
                 steps.push(Step::Deliver(from));
             }
+            if self.undigested[from] {
+                steps.push(Step::Digest(from));
+            }
         }
         if self.greeted && !plans.is_empty() {
             steps.push(Step::Open);
@@ -155,6 +194,15 @@ impl World {
         for (&call, known) in &self.calls {
             if known.arrived && known.answer.is_none() {
                 steps.push(Step::Answer(call));
+            }
+            if let Some(stream) = &known.stream {
+                let wanted = self.ends[1 - known.opener].wants_more(call);
+                if !stream.closed && (wanted || stream.left.is_empty()) {
+                    steps.push(Step::Add(call));
+                }
+                if !stream.unread.is_empty() {
+                    steps.push(Step::Look(call));
+                }
             }
             if known.plan.refuse && known.begun && !known.arrived && known.answer.is_none() {
                 // A call whose cancel was delivered is over for the answerer.
@@ -174,7 +222,8 @@ impl World {
         let to = 1 - from;
         let call = self.next_id[from];
         self.next_id[from] += 2 * (1 + self.choices.below(3) as u64);
-        let payload = noise(call, self.affordable(plan.payload, to));
+        let size = self.affordable(plan.payload, to);
+        let data = Data::new(call, size, plan.shared, plan.attached);
         let trace = plan.trace.then(|| TraceContext {
             trace_id: [call as u8 + 1; 16],
             span_id: [call as u8 + 2; 8],
@@ -187,17 +236,23 @@ impl World {
             time_left_ms: call as u32 * 3,
             public_id: call << 40 | 5,
             trace,
+            flags: if matches!(plan.end, End::Stream { .. }) { STREAMS } else { 0 },
+            descriptors: 0,
         };
         let slot = (call % 65_536) as u16;
         let text_arguments = plan.text.clone();
-        let sent = IncomingCall { call, slot, head, text_arguments, payload };
+        let shared = if plan.shared { SHARED } else { 0 };
+        let descriptors = data.descriptors.len() as u8;
+        let arriving = CallHead { flags: head.flags | shared, descriptors, ..head };
+        let payload = Incoming::default();
+        let sent = IncomingCall { call, slot, head: arriving, text_arguments, payload };
         let before = self.ends[from].outbound().len();
         let opened = self.ends[from].call(OutgoingCall {
             call,
             slot,
             head,
             text_arguments: &sent.text_arguments,
-            payload: sent.payload.clone(),
+            payload: data.outgoing(),
         });
         if opened.is_err() {
             let text = rmp_serde::to_vec(&sent.text_arguments).expect("texts can be written");
@@ -208,12 +263,14 @@ impl World {
         let known = Known {
             plan,
             sent,
+            data,
             opener: from,
             begun: false,
             arrived: false,
             cancelled: false,
             cancelling: 0,
             answer: None,
+            stream: None,
             ended: false,
         };
         self.calls.insert(call, known);
@@ -229,18 +286,32 @@ impl World {
     fn answer(&mut self, call: u64) {
         let Some(known) = self.calls.get(&call) else { return };
         let (from, slot) = (1 - known.opener, known.sent.slot);
+        let to = 1 - from;
+        let head = ResultHead::new(Codec::Value, call << 33);
+        let told = copies(self.choices.below(3));
         let answer = match known.plan.end {
-            End::Result(size, borrowed) => {
-                let head = ResultHead { codec: Codec::Value, run_ns: call << 33 };
-                let payload = noise(!call, self.affordable(size, 1 - from));
-                if borrowed {
-                    self.ends[from].result_from(call, slot, head, &payload);
-                } else {
-                    self.ends[from].result(call, slot, head, payload.clone());
-                }
-                Answer::Result(head, payload)
+            End::Result(size, true) => {
+                let data = Data::new(!call, self.affordable(size, to), false, 0);
+                self.ends[from].result_from(call, slot, head, &data.bytes);
+                Answer::Result(head, Vec::new(), data)
             }
-            End::Failure(size) => {
+            End::Result(size, false) => {
+                let data = Data::new(!call, self.affordable(size, to), false, 0);
+                self.result(from, call, slot, head, told, data)
+            }
+            End::Memory { size, shared, attached } => {
+                let data = Data::new(!call, self.affordable(size, to), shared, attached);
+                self.result(from, call, slot, head, told, data)
+            }
+            End::Stream { size, pieces, .. } if !known.plan.refuse => {
+                let size = self.affordable(size, to);
+                let stream = Stream::new(!call, size, pieces, &mut self.choices);
+                self.ends[from].begin_stream(call, slot, head);
+                self.calls.get_mut(&call).expect("known").stream = Some(stream);
+                Answer::Stream(call << 34, told)
+            }
+            End::Failure(_) | End::Stream { .. } => {
+                let size = if let End::Failure(size) = known.plan.end { size } else { 9 };
                 let text = "ü".repeat(size as usize / 2);
                 let failure = Failure::Load { message: text.clone(), traceback: text };
                 self.ends[from].failure(call, slot, call << 33, &failure).expect("it always fits");
@@ -248,6 +319,56 @@ impl World {
             }
         };
         self.calls.get_mut(&call).expect("known").answer = Some(answer);
+    }
+
+    /// Answers with a result; says how it is to arrive.
+    fn result(
+        &mut self,
+        from: usize,
+        call: u64,
+        slot: u16,
+        head: ResultHead,
+        told: Vec<Copied>,
+        data: Data,
+    ) -> Answer {
+        self.ends[from].result(call, slot, head, &told, data.outgoing());
+        let flags = if data.shared.is_some() { SHARED } else { 0 };
+        let descriptors = data.descriptors.len() as u8;
+        Answer::Result(ResultHead { flags, descriptors, ..head }, told, data)
+    }
+
+    /// The maker of a streamed result goes on with it.
+    fn add(&mut self, call: u64) {
+        let known = self.calls.get_mut(&call).expect("known");
+        let (end, slot) = (&mut self.ends[1 - known.opener], known.sent.slot);
+        let stream = known.stream.as_mut().expect("it streams");
+        if let Some(piece) = stream.left.pop() {
+            stream.made.extend_from_slice(&piece);
+            return end.add(call, piece);
+        }
+        stream.closed = true;
+        match (&known.plan.end, &known.answer) {
+            (End::Stream { fails: false, .. }, Some(Answer::Stream(run_ns, told))) => {
+                end.end_stream(call, *run_ns, told);
+            }
+            _ => {
+                let failure = Failure::Malformed { message: "half-way".into() };
+                end.failure(call, slot, 7, &failure).expect("it fits");
+                known.answer = Some(Answer::Failure(7, failure));
+            }
+        }
+    }
+
+    /// The reader of a streamed result takes a piece, and gives credit for half a window at once.
+    fn look(&mut self, call: u64) {
+        let known = self.calls.get_mut(&call).expect("known");
+        let stream = known.stream.as_mut().expect("it streams");
+        let piece = stream.unread.pop_front().expect("there is one");
+        stream.owed += piece.len() as u32;
+        if stream.owed >= self.limits[known.opener].window / 2 {
+            let owed = std::mem::take(&mut stream.owed);
+            self.ends[known.opener].grant_stream(call, known.sent.slot, owed);
+        }
     }
 
     fn cancel(&mut self, call: u64) {
@@ -258,9 +379,9 @@ impl World {
 
     fn write(&mut self, from: usize) {
         let size = self.choices.chunk(self.grain);
-        let outbound = self.ends[from].outbound();
-        let bytes = outbound.split_to(size.min(outbound.len()));
-        self.pipes[from].extend_from_slice(&bytes);
+        let Some(to_send) = self.ends[from].to_send() else { return };
+        let bytes = self.pipes[from].write(&to_send, size);
+        self.ends[from].sent(bytes.len());
         self.written[from].extend_from_slice(&bytes);
         while let Some(frame) = RawFrame::take(&mut self.written[from]) {
             self.ledgers[from].sent(&frame);
@@ -268,20 +389,32 @@ impl World {
         }
     }
 
+    /// Bytes arrive; often they are looked at together with later ones only.
     fn deliver(&mut self, from: usize) {
         let size = self.choices.chunk(self.grain).min(self.pipes[from].len());
-        let bytes = self.pipes[from].split_to(size);
-        self.ends[1 - from].inbound().extend_from_slice(&bytes);
+        let (bytes, came) = self.pipes[from].read(size);
+        let to = 1 - from;
+        self.ends[to].inbound().extend_from_slice(&bytes);
+        self.ends[to].descriptors(came).expect("no more than frames take");
         self.read[from].extend_from_slice(&bytes);
+        self.undigested[to] = true;
+        if self.choices.below(3) > 0 {
+            self.digest(to);
+        }
+    }
+
+    fn digest(&mut self, end: usize) {
+        let from = 1 - end;
+        self.undigested[end] = false;
         while let Some(frame) = RawFrame::take(&mut self.read[from]) {
             self.ledgers[from].delivered(&frame);
-            self.ledgers[1 - from].sender_received(&frame);
+            self.ledgers[end].sender_received(&frame);
             if frame.kind == Kind::Call as u8 && frame.flags & MORE != 0 {
                 self.calls.get_mut(&frame.call).expect("it was opened").begun = true;
             }
         }
-        while let Some(event) = self.ends[1 - from].next_event().expect("both keep the rules") {
-            self.hear(1 - from, event);
+        while let Some(event) = self.ends[end].next_event().expect("both keep the rules") {
+            self.hear(end, event);
         }
     }
 
@@ -290,6 +423,7 @@ impl World {
             self.write(from);
             self.deliver(from);
         }
+        self.digest(1 - from);
     }
 
     fn hear(&mut self, end: usize, event: Event) {
@@ -310,16 +444,25 @@ impl World {
             Event::Call(call) => {
                 let known = self.calls.get_mut(&call.call).expect("it was opened");
                 assert_ne!(known.opener, end);
+                known.data.assert_is(&call.payload);
+                let call = IncomingCall { payload: Incoming::default(), ..call };
                 assert_eq!(known.sent, call, "a call arrives intact");
                 assert!(!known.arrived, "a call arrives once");
-                assert_eq!(known.answer, None, "a refused call does not arrive");
+                assert!(known.answer.is_none(), "a refused call does not arrive");
                 known.arrived = true;
             }
-            Event::Result { call, slot, head, payload } => {
-                self.end(end, call, slot, Answer::Result(head, payload));
+            Event::Result(result) if result.head.flags & STREAMS != 0 => {
+                self.hear_stream(end, &result);
+            }
+            Event::Piece { call, slot, piece } => self.hear_piece(end, call, slot, piece),
+            Event::Result(result) => {
+                self.end(end, result.call, result.slot, Heard::Result(result));
+            }
+            Event::End { call, slot, run_ns, copies } => {
+                self.end(end, call, slot, Heard::End(run_ns, copies));
             }
             Event::Failure { call, slot, run_ns, failure } => {
-                self.end(end, call, slot, Answer::Failure(run_ns, *failure));
+                self.end(end, call, slot, Heard::Failure(run_ns, *failure));
             }
             Event::Cancel { call, slot } => self.hear_cancel(end, call, slot),
             Event::Cancelling { call, .. } => {
@@ -331,35 +474,88 @@ impl World {
         }
     }
 
+    fn hear_stream(&mut self, end: usize, result: &IncomingResult) {
+        let known = self.calls.get_mut(&result.call).expect("it was opened");
+        assert_eq!((known.opener, known.sent.slot), (end, result.slot));
+        assert_eq!((result.head.codec, result.head.run_ns), (Codec::Value, result.call << 33));
+        assert_eq!((&result.copies, &result.payload), (&vec![], &Incoming::default()));
+        let stream = known.stream.as_mut().expect("it streams");
+        assert!(!stream.heard && !known.ended, "a stream begins once");
+        stream.heard = true;
+    }
+
+    fn hear_piece(&mut self, end: usize, call: u64, slot: u16, piece: Bytes) {
+        let known = self.calls.get_mut(&call).expect("it was opened");
+        assert_eq!((known.opener, known.sent.slot), (end, slot));
+        let stream = known.stream.as_mut().expect("it streams");
+        assert!(stream.heard && !known.ended && !piece.is_empty(), "between beginning and end");
+        stream.came.extend_from_slice(&piece);
+        stream.unread.push_back(piece);
+        stream.assert_in_order();
+        // What its maker was let ahead of its reader.
+        let ahead: usize = stream.unread.iter().map(Bytes::len).sum();
+        let ahead = ahead + stream.owed as usize;
+        assert!(ahead <= self.limits[end].window as usize, "more than a window unread");
+    }
+
     fn hear_cancel(&mut self, end: usize, call: u64, slot: u16) {
         let known = self.calls.get_mut(&call).expect("it was opened");
         let over = known.arrived || known.answer.is_some();
         assert!(over, "the cancel of an incomplete call is dealt with inside");
-        if known.answer.is_none() {
-            self.ends[end].cancelling(call, slot);
-            self.ends[end].failure(call, slot, 9, &Failure::Cancelled).expect("it fits");
+        let me = &mut self.ends[end];
+        // Of a streamed result nothing more is sent, unless its end is on the way.
+        let stops = match &mut known.stream {
+            Some(stream) => {
+                stream.closed = true;
+                me.cut_stream(call)
+            }
+            None => known.answer.is_none(),
+        };
+        if stops {
+            me.cancelling(call, slot);
+            me.failure(call, slot, 9, &Failure::Cancelled).expect("it fits");
             known.answer = Some(Answer::Failure(9, Failure::Cancelled));
         }
     }
 
-    fn end(&mut self, end: usize, call: u64, slot: u16, got: Answer) {
-        let room = (self.limits[end].max_frame as usize - 8).min(FAILURE_ROOM);
+    fn end(&mut self, end: usize, call: u64, slot: u16, got: Heard) {
         let known = self.calls.get_mut(&call).expect("it was opened");
         assert_eq!((known.opener, known.sent.slot), (end, slot));
         assert!(!known.ended, "a call ends once");
         known.ended = true;
         match (&known.answer, &got) {
-            (Some(Answer::Failure(ns, sent)), Answer::Failure(got_ns, got)) => {
+            (Some(Answer::Failure(ns, sent)), Heard::Failure(got_ns, got)) => {
                 assert_eq!(ns, got_ns);
+                let room = (self.limits[end].max_frame as usize - 8).min(FAILURE_ROOM);
                 let whole = rmp_serde::to_vec_named(sent).expect("failures can be written").len();
                 assert!(whole > room || sent == got, "a failure that fits arrives whole");
                 assert_eq!(sent.kind(), got.kind());
+                if let (Some(stream), Failure::Malformed { .. }) = (&known.stream, got) {
+                    stream.assert_complete();
+                }
             }
-            (Some(sent), got) => assert_eq!(sent, got, "an answer arrives intact"),
-            (None, got) => {
+            (Some(Answer::Result(head, told, data)), Heard::Result(got)) => {
+                assert_eq!(*head, got.head);
+                data.assert_is(&got.payload);
+                let room = (self.limits[end].max_frame as usize).saturating_sub(RESULT_HEAD);
+                assert_told(told, &got.copies, room);
+            }
+            (Some(Answer::Stream(run_ns, told)), Heard::End(got_ns, got)) => {
+                assert_eq!(run_ns, got_ns);
+                known.stream.as_ref().expect("it streams").assert_complete();
+                assert_told(told, got, self.limits[end].max_frame as usize - 8);
+            }
+            (None, Heard::Failure(0, Failure::Cancelled)) => {
                 assert!(known.cancelled && !known.arrived, "an answer that nobody gave");
-                assert_eq!(got, &Answer::Failure(0, Failure::Cancelled));
             }
+            (sent, got) => panic!("{sent:?} was said and {got:?} was heard"),
         }
     }
+}
+
+/// What was said of copies arrives, as much of it as fits.
+fn assert_told(said: &[Copied], heard: &[Copied], room: usize) {
+    assert_eq!(said.get(..heard.len()), Some(heard));
+    let whole = rmp_serde::to_vec_named(said).expect("copies can be written").len();
+    assert!(whole > room || said.len() == heard.len(), "what fits arrives");
 }

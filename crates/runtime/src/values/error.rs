@@ -60,20 +60,20 @@ const SHOWN: usize = 8;
 // === impl Unfit ===
 
 impl Unfit {
-    pub(super) fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self::Value(Box::new(Misfit { steps: Vec::new(), message: message.into() }))
     }
 
     /// Puts a step before the way so far.
     #[cold]
-    pub(super) fn at(mut self, step: impl FnOnce() -> String) -> Self {
+    pub(crate) fn at(mut self, step: impl FnOnce() -> String) -> Self {
         if let Self::Value(misfit) = &mut self {
             misfit.steps.push(step());
         }
         self
     }
 
-    pub(super) fn too_deep() -> Self {
+    pub(crate) fn too_deep() -> Self {
         Self::new(format!(
             "nested deeper than {} levels (does it contain itself?)",
             super::MAX_DEPTH

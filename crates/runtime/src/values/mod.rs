@@ -11,13 +11,16 @@
 mod error;
 mod json;
 mod keys;
-mod object;
+pub(crate) mod object;
 pub mod python;
 mod value;
 
 pub use error::{DecodeError, Malformed, Misfit, Position, Unfit};
 pub use json::{decode_json, decode_ndjson, encode_json, encode_ndjson};
-pub use value::{decode_value, encode_value};
+pub use value::{decode_value, decode_value_with, encode_value, encode_value_with};
+
+pub(crate) use json::is_plain_array;
+pub(crate) use object::type_name;
 
 /// How many containers may stand inside one another, in either format and either direction.
 ///

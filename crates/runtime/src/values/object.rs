@@ -9,7 +9,7 @@ use pyo3::{
 
 /// `object` as a `T`, if that is its very type and not a subclass.
 #[inline]
-pub(super) fn exact<'a, 'py, T: PyTypeInfo>(
+pub(crate) fn exact<'a, 'py, T: PyTypeInfo>(
     object: &'a Bound<'py, PyAny>,
 ) -> Option<&'a Bound<'py, T>> {
     if object.is_exact_instance_of::<T>() {
@@ -23,7 +23,7 @@ pub(super) fn exact<'a, 'py, T: PyTypeInfo>(
 }
 
 /// An int that fits into 64 bits, or a bigger one.
-pub(super) enum Whole {
+pub(crate) enum Whole {
     Signed(i64),
     Unsigned(u64),
     Big,
@@ -31,7 +31,7 @@ pub(super) enum Whole {
 
 /// The number in an int or an instance of a subclass; no method of a subclass is called.
 #[inline]
-pub(super) fn whole(number: &Bound<'_, PyInt>) -> PyResult<Whole> {
+pub(crate) fn whole(number: &Bound<'_, PyInt>) -> PyResult<Whole> {
     let mut overflow = 0;
     // JUSTIFICATION: PyO3's `extract` makes and drops a Python exception for each int beyond 64
     // bits, and goes through `__index__` for the others.
@@ -61,7 +61,7 @@ pub(super) fn whole(number: &Bound<'_, PyInt>) -> PyResult<Whole> {
 /// The items of a dict that may change while one of them is looked at.
 ///
 /// PyO3's own iterator panics then; this one ends, and [`DictWalk::complete`] tells.
-pub(super) struct DictWalk<'a, 'py> {
+pub(crate) struct DictWalk<'a, 'py> {
     dict: &'a Bound<'py, PyDict>,
     position: ffi::Py_ssize_t,
     given: usize,
@@ -69,16 +69,16 @@ pub(super) struct DictWalk<'a, 'py> {
 }
 
 impl<'a, 'py> DictWalk<'a, 'py> {
-    pub(super) fn new(dict: &'a Bound<'py, PyDict>) -> Self {
+    pub(crate) fn new(dict: &'a Bound<'py, PyDict>) -> Self {
         Self { dict, position: 0, given: 0, length: dict.len() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.length
     }
 
     /// Whether every item there was at the start was given, and no other is there now.
-    pub(super) fn complete(&self) -> bool {
+    pub(crate) fn complete(&self) -> bool {
         self.given == self.length && self.dict.len() == self.length
     }
 }
@@ -115,7 +115,7 @@ impl<'py> Iterator for DictWalk<'_, 'py> {
 
 /// New Python objects. PyO3's constructors panic when Python has no memory left; these answer with
 /// its MemoryError.
-pub(super) mod new {
+pub(crate) mod new {
     use pyo3::types::{PyByteArray, PyBytes};
 
     use super::*;
@@ -132,34 +132,34 @@ pub(super) mod new {
         };
     }
 
-    pub(in super::super) fn list(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    pub(crate) fn list(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         made!(py, ffi::PyList_New(0))
     }
 
-    pub(in super::super) fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    pub(crate) fn dict(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         made!(py, ffi::PyDict_New())
     }
 
-    pub(in super::super) fn int(py: Python<'_>, number: i64) -> PyResult<Bound<'_, PyAny>> {
+    pub(crate) fn int(py: Python<'_>, number: i64) -> PyResult<Bound<'_, PyAny>> {
         made!(py, ffi::PyLong_FromLongLong(number))
     }
 
-    pub(in super::super) fn uint(py: Python<'_>, number: u64) -> PyResult<Bound<'_, PyAny>> {
+    pub(crate) fn uint(py: Python<'_>, number: u64) -> PyResult<Bound<'_, PyAny>> {
         made!(py, ffi::PyLong_FromUnsignedLongLong(number))
     }
 
-    pub(in super::super) fn float(py: Python<'_>, number: f64) -> PyResult<Bound<'_, PyAny>> {
+    pub(crate) fn float(py: Python<'_>, number: f64) -> PyResult<Bound<'_, PyAny>> {
         made!(py, ffi::PyFloat_FromDouble(number))
     }
 
-    pub(in super::super) fn bytes<'py>(
+    pub(crate) fn bytes<'py>(
         py: Python<'py>,
         bytes: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         made!(py, ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize))
     }
 
-    pub(in super::super) fn bytearray<'py>(
+    pub(crate) fn bytearray<'py>(
         py: Python<'py>,
         bytes: &[u8],
     ) -> PyResult<Bound<'py, PyByteArray>> {
@@ -167,7 +167,7 @@ pub(super) mod new {
     }
 
     /// The str of UTF-8 in which surrogates may stand alone.
-    pub(in super::super) fn surrogate_str<'py>(
+    pub(crate) fn surrogate_str<'py>(
         py: Python<'py>,
         bytes: &[u8],
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -177,19 +177,19 @@ pub(super) mod new {
 }
 
 /// A thing in a Python module, looked up once.
-pub(super) struct Lazy {
+pub(crate) struct Lazy {
     module: &'static str,
     name: &'static str,
     found: PyOnceLock<Py<PyAny>>,
 }
 
 impl Lazy {
-    pub(super) const fn new(module: &'static str, name: &'static str) -> Self {
+    pub(crate) const fn new(module: &'static str, name: &'static str) -> Self {
         Self { module, name, found: PyOnceLock::new() }
     }
 
     /// The thing, if anybody imported its module: only then can there be an instance of it.
-    pub(super) fn loaded<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyAny>> {
+    pub(crate) fn loaded<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyAny>> {
         if let Some(found) = self.found.get(py) {
             return Some(found.bind(py));
         }
@@ -198,7 +198,7 @@ impl Lazy {
     }
 
     /// The thing, importing its module if need be.
-    pub(super) fn get<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<&'a Bound<'py, PyAny>> {
+    pub(crate) fn get<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<&'a Bound<'py, PyAny>> {
         let found = self.found.get_or_try_init(py, || {
             py.import(self.module)?.getattr(self.name).map(Bound::unbind)
         })?;
@@ -206,18 +206,18 @@ impl Lazy {
     }
 
     /// Whether `ty` is this class.
-    pub(super) fn is(&self, ty: &Bound<'_, PyType>) -> bool {
+    pub(crate) fn is(&self, ty: &Bound<'_, PyType>) -> bool {
         self.loaded(ty.py()).is_some_and(|class| class.is(ty))
     }
 
     /// Whether `ty` is this class or derived from it.
-    pub(super) fn is_base_of(&self, ty: &Bound<'_, PyType>) -> bool {
+    pub(crate) fn is_base_of(&self, ty: &Bound<'_, PyType>) -> bool {
         let class = self.loaded(ty.py()).and_then(|class| class.cast::<PyType>().ok());
         class.is_some_and(|class| derives(ty, class))
     }
 
     /// Whether this thing is an object of the class `ty`.
-    pub(super) fn is_of(&self, ty: &Bound<'_, PyType>) -> bool {
+    pub(crate) fn is_of(&self, ty: &Bound<'_, PyType>) -> bool {
         self.loaded(ty.py()).is_some_and(|thing| thing.get_type().is(ty))
     }
 }
@@ -236,7 +236,7 @@ fn imported<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
 }
 
 /// Whether `ty` really inherits from `class`; no metaclass is asked.
-pub(super) fn derives(ty: &Bound<'_, PyType>, class: &Bound<'_, PyType>) -> bool {
+pub(crate) fn derives(ty: &Bound<'_, PyType>, class: &Bound<'_, PyType>) -> bool {
     // JUSTIFICATION: `is_subclass` asks the metaclass, which for abstract classes runs Python code
     // and remembers every type it was asked about.
     // SAFETY: both are live type objects.
@@ -244,7 +244,7 @@ pub(super) fn derives(ty: &Bound<'_, PyType>, class: &Bound<'_, PyType>) -> bool
 }
 
 /// What the types met in one document turned out to be. Documents hold few types and many objects.
-pub(super) struct Kinds<'py, K> {
+pub(crate) struct Kinds<'py, K> {
     seen: Vec<(Bound<'py, PyType>, K)>,
     next: usize,
 }
@@ -252,11 +252,11 @@ pub(super) struct Kinds<'py, K> {
 impl<'py, K: Copy> Kinds<'py, K> {
     const KEPT: usize = 8;
 
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { seen: Vec::new(), next: 0 }
     }
 
-    pub(super) fn of(
+    pub(crate) fn of(
         &mut self,
         object: &Bound<'py, PyAny>,
         classify: impl FnOnce(&Bound<'py, PyType>) -> K,
@@ -278,7 +278,7 @@ impl<'py, K: Copy> Kinds<'py, K> {
 }
 
 /// The class of an object for a message: with its module, unless that is plain.
-pub(super) fn type_name(object: &Bound<'_, PyAny>) -> String {
+pub(crate) fn type_name(object: &Bound<'_, PyAny>) -> String {
     let ty = object.get_type();
     let name = ty.fully_qualified_name().and_then(|name| name.extract::<String>());
     let name = name.unwrap_or_else(|_| "object".to_owned());
@@ -286,7 +286,7 @@ pub(super) fn type_name(object: &Bound<'_, PyAny>) -> String {
 }
 
 /// The step of a path into a mapping: `["a"]`, `[3]`.
-pub(super) fn key_step(key: &Bound<'_, PyAny>) -> String {
+pub(crate) fn key_step(key: &Bound<'_, PyAny>) -> String {
     if let Some(text) = exact::<PyString>(key) {
         return text_step(&text.to_string_lossy());
     }
@@ -302,17 +302,17 @@ pub(super) fn key_step(key: &Bound<'_, PyAny>) -> String {
 }
 
 /// The step of a path to the value of a text key.
-pub(super) fn text_step(key: &str) -> String {
+pub(crate) fn text_step(key: &str) -> String {
     format!("[{:?}]", shortened(key))
 }
 
 /// The step of a path into a sequence.
-pub(super) fn index_step(index: usize) -> String {
+pub(crate) fn index_step(index: usize) -> String {
     format!("[{index}]")
 }
 
 /// The step of a path to an attribute.
-pub(super) fn attribute_step(name: &str) -> String {
+pub(crate) fn attribute_step(name: &str) -> String {
     format!(".{name}")
 }
 

@@ -224,7 +224,7 @@ fn the_body_and_the_headers_become_the_call() {
         (&["content-type: application/jsonl"], "1\n2", "codec", json!("Ndjson")),
         (&["content-type: application/vnd.exuvia.value+msgpack"], "x", "codec", json!("Value")),
         (&["content-type: application/json"], "", "codec", json!("Empty")),
-        (&["content-type: text/csv"], "", "codec", json!("Empty")),
+        (&["content-type: text/html"], "", "codec", json!("Empty")),
         (&["accept: application/x-ndjson"], "", "accept", json!("Ndjson")),
         (
             &["accept: application/json;q=0.1, application/vnd.exuvia.value+msgpack"],
@@ -268,13 +268,19 @@ fn the_answer_carries_its_type_and_its_call() {
 fn what_cannot_be_read_or_written_is_refused_with_what_can() {
     let server = start(ServerConfig::default());
     let refused = |headers: &[&str]| server.once(post("/t/echo", headers, "a,b"));
-    let csv = refused(&["content-type: text/csv"]).problem(415, "unsupported_media_type");
-    assert!(csv["detail"].as_str().unwrap().contains("application/x-ndjson"));
+    let html = refused(&["content-type: text/html"]).problem(415, "unsupported_media_type");
+    assert!(html["detail"].as_str().unwrap().contains("application/x-ndjson"));
     let form = refused(&["content-type: application/x-www-form-urlencoded"]);
     let form = form.problem(415, "unsupported_media_type");
     assert!(form["detail"].as_str().unwrap().contains("-H 'Content-Type: application/json'"));
-    refused(&["content-type: application/json; charset=utf-16"])
-        .problem(415, "unsupported_media_type");
+    for media in [
+        "application/json; charset=utf-16",
+        "application/json; table=nested",
+        "text/csv; charset=latin-1",
+        "text/csv; header=absent",
+    ] {
+        refused(&[&format!("content-type: {media}")]).problem(415, "unsupported_media_type");
+    }
     refused(&["content-encoding: gzip"]).problem(415, "unsupported_media_type");
     let html = refused(&["accept: text/html"]).problem(406, "not_acceptable");
     assert!(html["detail"].as_str().unwrap().contains("application/json"));

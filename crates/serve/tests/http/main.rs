@@ -2,9 +2,12 @@
 //! promises something is held by a test here.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bodies;
 mod calls;
 mod drain;
+mod feeds;
 mod limits;
 mod noise;
 mod pages;
+mod streams;
 mod support;

@@ -17,6 +17,7 @@ use exuvia_core::{
 };
 use exuvia_observe::Metrics;
 use exuvia_serve::{Backend, Drained, Readiness, Route, Server, ServerConfig};
+use exuvia_sys::Sealed;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -84,12 +85,32 @@ pub(crate) fn route(
     counts: &Arc<Counts>,
     behaviour: impl Fn(Call) -> OutcomeFuture + Send + Sync + 'static,
 ) -> Route {
+    route_that(false, name, counts, behaviour)
+}
+
+/// The same, and its handler may begin before all of its data is there.
+pub(crate) fn reader(
+    name: &str,
+    counts: &Arc<Counts>,
+    behaviour: impl Fn(Call) -> OutcomeFuture + Send + Sync + 'static,
+) -> Route {
+    route_that(true, name, counts, behaviour)
+}
+
+fn route_that(
+    reads: bool,
+    name: &str,
+    counts: &Arc<Counts>,
+    behaviour: impl Fn(Call) -> OutcomeFuture + Send + Sync + 'static,
+) -> Route {
     let param =
         Param { name: "n".to_owned(), annotation: "int".to_owned(), required: true, default: None };
     let info = HandlerInfo {
         module: "t".to_owned(),
         name: name.to_owned(),
         kind: HandlerKind::Async,
+        streams: false,
+        reads,
         params: vec![param],
         doc: "First line.\nSecond line.".to_owned(),
         returns: String::new(),
@@ -117,11 +138,24 @@ fn describe(call: Call) -> OutcomeFuture {
     Box::pin(async move { outcome(Ok(Payload::json(text))) })
 }
 
+/// Answers with where the body lay, and whether both views of it are the same.
+fn memory(call: Call) -> OutcomeFuture {
+    let Payload { body, region, .. } = call.payload;
+    let same = region.as_ref().is_none_or(|region| {
+        // What is not sealed is refused.
+        let sealed = Sealed::open(Arc::clone(&region.memory), region.length).unwrap();
+        sealed.bytes().unwrap() == body
+    });
+    let text = format!(r#"{{"shared":{},"same":{same}}}"#, region.is_some());
+    Box::pin(async move { outcome(Ok(Payload::json(text))) })
+}
+
 /// The routes of most tests.
 pub(crate) fn usual(counts: &Arc<Counts>) -> Vec<Route> {
     vec![
         route("echo", counts, echo),
         Route { timeout: Some(Duration::from_millis(1500)), ..route("describe", counts, describe) },
+        route("memory", counts, memory),
         route("nothing", counts, |_| {
             Box::pin(async { outcome(Ok(Payload::new(Codec::Empty, ""))) })
         }),
@@ -135,7 +169,7 @@ pub(crate) fn usual(counts: &Arc<Counts>) -> Vec<Route> {
     ]
 }
 
-struct AlmostReady;
+pub(crate) struct AlmostReady;
 
 impl Backend for AlmostReady {
     fn readiness(&self) -> Readiness {
@@ -229,6 +263,22 @@ pub(crate) fn post(path: &str, headers: &[&str], body: &str) -> String {
     )
 }
 
+/// A `POST` whose body comes in chunks of this size.
+pub(crate) fn chunked(path: &str, body: &str, size: usize) -> String {
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
+    let chunks = body.as_bytes().chunks(size).map(|chunk| {
+        let text = std::str::from_utf8(chunk).unwrap();
+        format!("{:x}\r\n{text}\r\n", text.len())
+    });
+    head + &chunks.collect::<String>() + "0\r\n\r\n"
+}
+
+/// `length` letters, in no order that repeats at any power of two.
+pub(crate) fn letters(length: usize) -> String {
+    (0..length).map(|n| char::from(b'a' + (n % 23) as u8)).collect()
+}
+
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
 }
@@ -237,6 +287,10 @@ pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     rest: Vec<u8>,
 }
+
+/// An answer whose end never came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BrokenOff;
 
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -260,6 +314,36 @@ impl Client {
     #[track_caller]
     pub(crate) fn answer_without_body(&mut self) -> Answer {
         self.try_answer(false).expect("an answer")
+    }
+
+    /// The next chunk of an answer; `None` is its end.
+    #[track_caller]
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        self.try_chunk().expect("a chunk")
+    }
+
+    /// The same, or an error where the connection ends first.
+    pub(crate) fn try_chunk(&mut self) -> Result<Option<Vec<u8>>, BrokenOff> {
+        let end = loop {
+            if let Some(end) = self.rest.windows(2).position(|window| window == b"\r\n") {
+                break end;
+            }
+            self.more().ok_or(BrokenOff)?;
+        };
+        let size = std::str::from_utf8(&self.rest[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let whole = end + 2 + size + 2;
+        while self.rest.len() < whole {
+            self.more().ok_or(BrokenOff)?;
+        }
+        let chunk: Vec<u8> = self.rest.drain(..whole).skip(end + 2).take(size).collect();
+        Ok((size > 0).then_some(chunk))
+    }
+
+    /// What comes until the connection ends.
+    pub(crate) fn until_closed(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut all = std::mem::take(&mut self.rest);
+        self.stream.read_to_end(&mut all).map(|_| all)
     }
 
     fn try_answer(&mut self, body: bool) -> Option<Answer> {
@@ -343,7 +427,7 @@ impl Answer {
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < Duration::from_secs(5), "never: {what}");

@@ -15,6 +15,7 @@ use super::{
     table::Layout,
     text,
 };
+use crate::tables::Table;
 use crate::values::{
     Unfit,
     object::{Lazy, attribute_step, derives, exact, index_step, key_step, type_name},
@@ -66,6 +67,8 @@ pub(super) enum Kind {
     PandasSeries,
     PolarsFrame,
     PolarsSeries,
+    /// A table, or a column, of any other library that gives Arrow data.
+    Arrow,
     Other,
 }
 
@@ -125,8 +128,20 @@ impl Kind {
         }
         // A mapping may only be registered as one, so the abstract class itself is asked.
         let mapping = MAPPING.loaded(py).and_then(|class| ty.is_subclass(class).ok());
-        if mapping == Some(true) { Self::Mapping } else { Self::Other }
+        let has = |name| ty.hasattr(name).unwrap_or(false);
+        if mapping == Some(true) {
+            Self::Mapping
+        } else if has(intern!(py, "__arrow_c_stream__")) || has(intern!(py, "__arrow_c_array__")) {
+            Self::Arrow
+        } else {
+            Self::Other
+        }
     }
+}
+
+/// Whether an object is of NumPy's own array class.
+pub(crate) fn is_plain_array(object: &Bound<'_, PyAny>) -> bool {
+    NUMPY_ARRAY.is(&object.get_type())
 }
 
 // === impl Encoder ===
@@ -180,6 +195,7 @@ impl<'py> Encoder<'_, 'py> {
                 let items = object.call_method0(intern!(py, "to_list"))?;
                 self.value(&items, deeper(depth)?)
             }
+            Kind::Arrow => self.value(&plain_rows(object)?, deeper(depth)?),
             Kind::Other => Err(Unfit::new(format!("`{}` has no place in JSON", type_name(object)))),
         }
     }
@@ -329,4 +345,13 @@ impl<'py> Encoder<'_, 'py> {
             date => text::write(self.out, date),
         }
     }
+}
+
+/// The rows of a table, or the values of a column, as plain objects.
+pub(super) fn plain_rows<'py>(object: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Unfit> {
+    let py = object.py();
+    let missing = || Unfit::new(format!("`{}` has no place in JSON", type_name(object)));
+    let table = Table::taken(object)?.ok_or_else(missing)?;
+    let rows = Bound::new(py, table)?.call_method0(intern!(py, "rows"))?;
+    Ok(rows)
 }

@@ -2,7 +2,12 @@
 
 use pyo3::{prelude::*, types::PyList};
 
-use super::{convert::Kind, decode::document, encode::Encoder, table::Layout};
+use super::{
+    convert::{Kind, plain_rows},
+    decode::document,
+    encode::Encoder,
+    table::Layout,
+};
 use crate::values::{
     DecodeError, Unfit,
     keys::Keys,
@@ -20,12 +25,17 @@ pub fn encode_ndjson(
     out: &mut Vec<u8>,
 ) -> Result<(), Unfit> {
     let mut encoder = Encoder::new(py, out);
-    match encoder.kind(object) {
+    let kind = encoder.kind(object);
+    match kind {
         Kind::PandasFrame => encoder.pandas_rows(object, 0, Layout::Lines),
         Kind::PolarsFrame => encoder.polars_rows(object, 0, Layout::Lines),
         Kind::PandasSeries => encoder.pandas_column(object, 0, Layout::Lines),
-        Kind::Items | Kind::NumpyArray | Kind::PolarsSeries => {
-            for (index, item) in object.try_iter()?.enumerate() {
+        Kind::Items | Kind::NumpyArray | Kind::PolarsSeries | Kind::Arrow => {
+            let rows = match kind {
+                Kind::Arrow => plain_rows(object)?,
+                _ => object.clone(),
+            };
+            for (index, item) in rows.try_iter()?.enumerate() {
                 encoder.value(&item?, 1).map_err(|unfit| unfit.at(|| index_step(index)))?;
                 encoder.out.push(b'\n');
             }

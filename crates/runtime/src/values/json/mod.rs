@@ -8,6 +8,7 @@ mod lines;
 mod table;
 mod text;
 
+pub(crate) use convert::is_plain_array;
 pub use decode::decode_json;
 pub use encode::encode_json;
 pub use lines::{decode_ndjson, encode_ndjson};

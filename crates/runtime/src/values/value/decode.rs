@@ -6,6 +6,7 @@ use pyo3::{
 };
 use rmp::Marker;
 
+use crate::attach::Attachments;
 use crate::values::{DecodeError, DecodeOptions, MAX_DEPTH, keys::Keys, object::new};
 
 /// Reads one object in the Value format; nothing may follow it.
@@ -17,8 +18,21 @@ pub fn decode_value<'py>(
     bytes: &[u8],
     options: DecodeOptions,
 ) -> Result<Bound<'py, PyAny>, DecodeError> {
-    let mut decoder =
-        Decoder { py, data: bytes, position: 0, pickle: options.pickle, keys: Keys::take() };
+    decode_value_with(py, bytes, options, &Attachments::none())
+}
+
+/// The same for a value whose tables and tensors may lie beside it.
+///
+/// # Errors
+/// As [`decode_value`].
+pub fn decode_value_with<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    options: DecodeOptions,
+    attachments: &Attachments<'_>,
+) -> Result<Bound<'py, PyAny>, DecodeError> {
+    let (keys, pickle) = (Keys::take(), options.pickle);
+    let mut decoder = Decoder { py, data: bytes, position: 0, pickle, keys, attachments };
     let object = decoder.value(0)?;
     if decoder.position < bytes.len() {
         let extra = bytes.len() - decoder.position;
@@ -33,6 +47,7 @@ pub(super) struct Decoder<'a, 'py> {
     pub(super) data: &'a [u8],
     pub(super) position: usize,
     pub(super) pickle: bool,
+    pub(super) attachments: &'a Attachments<'a>,
     keys: Keys,
 }
 

@@ -60,6 +60,16 @@ impl<'a, 'py> Decoder<'a, 'py> {
                 made.map_err(|error| self.blame(error, "range", start))
             }
             number::PICKLE => self.unpickle(start),
+            number::TABLE => {
+                let body = self.take_rest();
+                let table = self.attachments.table(py, body)?;
+                table.map_err(|why| DecodeError::new(why, start))
+            }
+            number::TENSOR => {
+                let body = self.take_rest();
+                let tensor = self.attachments.tensor(py, body)?;
+                tensor.map_err(|why| DecodeError::new(why, start))
+            }
             unknown => {
                 Err(DecodeError::new(format!("extension type {unknown} is not known here"), start))
             }

@@ -11,6 +11,7 @@ use pyo3::{
 use rmp::Marker;
 
 use super::{encode_ext::Kind, ext::number};
+use crate::attach::Attacher;
 use crate::values::{
     EncodeOptions, MAX_DEPTH, Unfit,
     object::{DictWalk, Kinds, Whole, exact, index_step, key_step, whole},
@@ -27,14 +28,30 @@ pub fn encode_value(
     out: &mut Vec<u8>,
     options: EncodeOptions,
 ) -> Result<(), Unfit> {
-    Encoder { py, out, pickle: options.pickle, kinds: Kinds::new() }.value(object, 0)
+    encode_value_with(py, object, out, options, None)
 }
 
-pub(super) struct Encoder<'a, 'py> {
+/// The same, with tables and tensors as extensions where there is an [`Attacher`].
+///
+/// # Errors
+/// As [`encode_value`].
+pub fn encode_value_with(
+    py: Python<'_>,
+    object: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    options: EncodeOptions,
+    attacher: Option<&mut Attacher<'_>>,
+) -> Result<(), Unfit> {
+    let kinds = Kinds::new();
+    Encoder { py, out, pickle: options.pickle, kinds, attacher }.value(object, 0)
+}
+
+pub(super) struct Encoder<'a, 'c, 'py> {
     pub(super) py: Python<'py>,
     pub(super) out: &'a mut Vec<u8>,
     pub(super) pickle: bool,
     pub(super) kinds: Kinds<'py, Kind>,
+    pub(super) attacher: Option<&'a mut Attacher<'c>>,
 }
 
 /// Where an extension began whose length is not known yet.
@@ -48,7 +65,7 @@ const LONGEST_HEADER: usize = EXT_HEADER + 9;
 
 // === impl Encoder ===
 
-impl<'py> Encoder<'_, 'py> {
+impl<'py> Encoder<'_, '_, 'py> {
     /// Any object, `depth` containers down. The commonest types come first.
     pub(super) fn value(&mut self, object: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
         Unfit::room(self.out, LONGEST_HEADER)?;

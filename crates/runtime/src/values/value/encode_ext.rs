@@ -67,7 +67,7 @@ impl Kind {
 
 // === impl Encoder ===
 
-impl<'py> Encoder<'_, 'py> {
+impl<'py> Encoder<'_, '_, 'py> {
     /// An object that is none of MessagePack's own types nor a builtin container.
     pub(super) fn extension(&mut self, object: &Bound<'py, PyAny>) -> Result<(), Unfit> {
         match self.kinds.of(object, Kind::of) {
@@ -85,7 +85,18 @@ impl<'py> Encoder<'_, 'py> {
             Kind::Fraction => self.fraction(object),
             Kind::Uuid => self.uuid(object),
             Kind::Range => self.range(object),
-            Kind::Other => self.other(object, ""),
+            Kind::Other => match self.attached(object)? {
+                Some((number, body)) => self.ext(number, &body),
+                None => self.other(object, ""),
+            },
+        }
+    }
+
+    /// A table or a tensor, where those are written.
+    fn attached(&mut self, object: &Bound<'py, PyAny>) -> Result<Option<(i8, Vec<u8>)>, Unfit> {
+        match &mut self.attacher {
+            Some(attacher) => attacher.extension(object),
+            None => Ok(None),
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) mod number {
     pub(in super::super) const UUID: i8 = 14;
     pub(in super::super) const RANGE: i8 = 15;
     pub(in super::super) const PICKLE: i8 = 16;
+    pub(in super::super) const TABLE: i8 = crate::attach::TABLE;
+    pub(in super::super) const TENSOR: i8 = crate::attach::TENSOR;
 }
 
 /// The first byte of a zone; a naive time has none.

@@ -6,5 +6,5 @@ mod encode;
 mod encode_ext;
 mod ext;
 
-pub use decode::decode_value;
-pub use encode::encode_value;
+pub use decode::{decode_value, decode_value_with};
+pub use encode::{encode_value, encode_value_with};

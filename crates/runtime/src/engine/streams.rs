@@ -1,0 +1,216 @@
+//! Streamed results: generators, advanced as far as somebody reads.
+//!
+//! A generator of a `def` handler is advanced by the engine between its turns, one step a turn, so
+//! that cancels are heard; while it lives no other sync call begins, as one runs at a time. An
+//! async generator is advanced by a task, `stream` in `worker.py`, which waits on [`Sink::room`].
+
+use exuvia_core::Failure;
+use exuvia_protocol::frame::ResultHead;
+use pyo3::{
+    exceptions::PyStopIteration,
+    prelude::*,
+    types::PyList,
+};
+
+use super::{Engine, Running, broken};
+use crate::{pieces::Pieces, raised};
+
+/// A result that is being made piece by piece.
+pub(super) struct Stream {
+    pub(super) running: Running,
+    pieces: Pieces,
+    /// What the engine advances itself.
+    generator: Option<Py<PyAny>>,
+    /// A future of the task that waits until there is room.
+    waiting: Option<Py<PyAny>>,
+}
+
+/// Where the task of an async generator puts what it yields.
+#[pyclass(unsendable, frozen, module = "_exuvia_runtime")]
+pub(super) struct Sink {
+    engine: Py<Engine>,
+    call: u64,
+}
+
+#[pymethods]
+impl Sink {
+    /// Writes one thing down; says whether there is room for another.
+    fn put(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let engine = self.engine.bind(py).borrow();
+        engine.put(py, self.call, value)?;
+        Ok(engine.connection.borrow().wants_more(self.call))
+    }
+
+    /// `future` is done when there is room again.
+    fn room(&self, py: Python<'_>, future: Py<PyAny>) {
+        let engine = self.engine.bind(py).borrow();
+        if let Some(stream) = engine.streams.borrow_mut().get_mut(&self.call) {
+            stream.waiting = Some(future);
+        }
+    }
+}
+
+// === impl Engine ===
+
+impl Engine {
+    pub(super) fn is_streamed(&self, call: u64) -> bool {
+        self.streams.borrow().contains_key(&call)
+    }
+
+    /// Whether the engine itself has a generator to advance, now or later.
+    pub(super) fn has_generator(&self) -> bool {
+        self.streams.borrow().values().any(|stream| stream.generator.is_some())
+    }
+
+    /// Whether a generator could go on at once.
+    pub(super) fn is_wanted(&self) -> bool {
+        let connection = self.connection.borrow();
+        let streams = self.streams.borrow();
+        let mut generators = streams.iter().filter(|(_, stream)| stream.generator.is_some());
+        generators.any(|(call, _)| connection.wants_more(*call))
+    }
+
+    /// Begins a streamed result, by a generator the engine shall advance or by a task to come.
+    pub(super) fn begin_stream(&self, running: Running, generator: Option<&Bound<'_, PyAny>>) {
+        let head = ResultHead::new(running.wanted.codec, running.run_ns());
+        self.connection.borrow_mut().begin_stream(running.call, running.slot, head);
+        let pieces = Pieces::new(running.wanted);
+        let generator = generator.map(|generator| generator.clone().unbind());
+        let call = running.call;
+        let stream = Stream { running, pieces, generator, waiting: None };
+        self.streams.borrow_mut().insert(call, stream);
+    }
+
+    /// Where an async generator's task puts what it yields.
+    pub(super) fn sink(slf: &Bound<'_, Self>, call: u64) -> PyResult<Py<Sink>> {
+        Py::new(slf.py(), Sink { engine: slf.clone().unbind(), call })
+    }
+
+    /// Advances generators by a step each, and wakes tasks for whose next piece there is room.
+    pub(super) fn advance(&self, py: Python<'_>) -> PyResult<()> {
+        let wanted: Vec<u64> = {
+            let connection = self.connection.borrow();
+            let streams = self.streams.borrow();
+            streams.keys().copied().filter(|call| connection.wants_more(*call)).collect()
+        };
+        for call in wanted {
+            let (generator, waiting) = match self.streams.borrow_mut().get_mut(&call) {
+                Some(stream) => {
+                    (stream.generator.as_ref().map(|held| held.clone_ref(py)), stream.waiting.take())
+                }
+                None => continue,
+            };
+            if let Some(future) = waiting
+                && !future.call_method0(py, "done")?.is_truthy(py)?
+            {
+                future.call_method1(py, "set_result", (py.None(),))?;
+            }
+            if let Some(generator) = generator {
+                self.step(py, call, generator.bind(py))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of a generator of a `def` handler.
+    fn step(&self, py: Python<'_>, call: u64, generator: &Bound<'_, PyAny>) -> PyResult<()> {
+        let public = self.streams.borrow().get(&call).map(|stream| stream.running.public);
+        if let Some(public) = public {
+            self.current_call.call1(py, (public,))?;
+        }
+        let paused = self.pause_loop(py)?;
+        let next = generator.call_method0("__next__");
+        if let Some(event_loop) = paused {
+            self.resume_loop(py, &event_loop)?;
+        }
+        match next {
+            Ok(value) => {
+                if let Err(error) = self.put(py, call, &value) {
+                    drop(generator.call_method0("close"));
+                    return self.end_stream(py, call, Err(error));
+                }
+                self.write().map(drop)
+            }
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                self.end_stream(py, call, Ok(()))
+            }
+            Err(error) => self.end_stream(py, call, Err(error)),
+        }
+    }
+
+    /// Writes down what was yielded. What does not fit ends the call: it is raised as
+    /// [`Misfitting`], to be told apart from what the generator raises.
+    fn put(&self, py: Python<'_>, call: u64, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let python = self.python.bind(py);
+        let Some(mut stream) = self.streams.borrow_mut().remove(&call) else {
+            return Err(broken("a stream that has ended"));
+        };
+        let added = stream.pieces.add(python, value, &mut stream.running.copies);
+        let result = match added {
+            Ok(piece) => {
+                self.connection.borrow_mut().add(call, piece);
+                Ok(())
+            }
+            Err(failure) => {
+                stream.running.misfit = Some(Box::new(failure));
+                Err(broken("what was yielded cannot be written"))
+            }
+        };
+        self.streams.borrow_mut().insert(call, stream);
+        result
+    }
+
+    /// The generator has ended.
+    pub(super) fn end_stream(
+        &self,
+        py: Python<'_>,
+        call: u64,
+        result: PyResult<()>,
+    ) -> PyResult<()> {
+        let Some(mut stream) = self.streams.borrow_mut().remove(&call) else { return Ok(()) };
+        let running = &mut stream.running;
+        let misfit = running.misfit.take();
+        let ended = match (misfit, result) {
+            (Some(failure), _) => Err(*failure),
+            (None, Err(error)) => Err(raised::exception(self.python.bind(py), &error)),
+            (None, Ok(())) => stream.pieces.finish(),
+        };
+        match ended {
+            Ok(rest) => {
+                let mut connection = self.connection.borrow_mut();
+                connection.add(call, rest);
+                connection.end_stream(call, running.run_ns(), &running.copies);
+                drop(connection);
+                self.ended_call(running)
+            }
+            Err(failure) => self.fail(running, &failure),
+        }
+    }
+
+    /// Nobody reads a stream any more: its generator is closed, and it ends as cancelled. Says
+    /// whether there was one of the engine's own.
+    pub(super) fn cancel_stream(&self, py: Python<'_>, call: u64, slot: u16) -> PyResult<bool> {
+        let generator = {
+            let mut streams = self.streams.borrow_mut();
+            streams.get_mut(&call).and_then(|stream| stream.generator.take())
+        };
+        self.connection.borrow_mut().cut_stream(call);
+        let Some(generator) = generator else { return Ok(false) };
+        self.connection.borrow_mut().cancelling(call, slot);
+        self.write()?;
+        let closed = generator.call_method0(py, "close");
+        let Some(stream) = self.streams.borrow_mut().remove(&call) else { return Ok(true) };
+        // What the generator raises when it is closed says nothing to a caller that has left.
+        drop(closed);
+        self.fail(&stream.running, &Failure::Cancelled).map(|()| true)
+    }
+}
+
+/// All that a generator yields, as a list; for a call that wants its result whole.
+pub(super) fn gathered<'py>(generator: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let list = PyList::empty(generator.py());
+    for value in generator.try_iter()? {
+        list.append(value?)?;
+    }
+    Ok(list.into_any())
+}

@@ -1,0 +1,171 @@
+//! Tables and tensors that came with a call, as what the handler's parameter asks for.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use bytes::Bytes;
+use exuvia_core::{Codec, Copied, Failure};
+use exuvia_tables::{Format, Limits};
+use pyo3::{
+    exceptions::{PyException, PyImportError, PyMemoryError},
+    prelude::*,
+    types::{PyModule, PyString},
+};
+
+use crate::{
+    convert,
+    data::Data,
+    handler::{Mask, PlannedParam},
+    raised,
+    tables::{Table, from_rows_or_columns, produce},
+    tensor,
+};
+
+/// How a value fits a parameter.
+pub(crate) enum Fits<'py> {
+    /// Nothing is to be done for it here.
+    AsItIs,
+    /// This is to be given instead.
+    As(Bound<'py, PyAny>),
+    /// Not at all, in words.
+    Not(String),
+}
+
+/// The data of a call in a table's or tensor's format: our [`Table`], an array, or a stream where
+/// `param` reads one.
+pub(crate) fn table<'py>(
+    python: &Bound<'py, PyModule>,
+    param: Option<&PlannedParam>,
+    mut data: Data,
+    limits: Limits,
+    copies: &mut Vec<Copied>,
+) -> Result<Bound<'py, PyAny>, Failure> {
+    let py = python.py();
+    let format = Format::of(data.codec).unwrap_or(Format::Ndjson);
+    if let Some(feed) = data.feed.take() {
+        let source: Box<dyn Read + Send> = Box::new(Feed { socket: File::from(feed), left: Some(0) });
+        return lazily(python, format, source, limits);
+    }
+    let no_memory = |error: io::Error| Failure::Host {
+        message: format!("the call's memory cannot be mapped: {error}"),
+    };
+    let buffer = data.buffer(copies).map_err(no_memory)?;
+    if data.codec == Codec::Npy {
+        let read = tensor::read(py, &buffer, copies);
+        let read = read.map_err(|error| raised::exception(python, &error))?;
+        return read.map_err(|message| Failure::Malformed { message });
+    }
+    if param.is_some_and(|param| param.reads) && matches!(format, Format::Csv | Format::Ndjson) {
+        let source: Box<dyn Read + Send> = Box::new(io::Cursor::new(Bytes::copy_from_slice(&buffer)));
+        return lazily(python, format, source, limits);
+    }
+    let read = py.detach(|| exuvia_tables::read(format, &buffer, &limits));
+    let read = read.map_err(|error| Failure::Malformed { message: error.to_string() })?;
+    copies.extend(read.copies);
+    let table = Bound::new(py, Table::from(read.table));
+    table.map(Bound::into_any).map_err(|error| raised::exception(python, &error))
+}
+
+/// A table that is read as somebody asks for its rows.
+fn lazily<'py>(
+    python: &Bound<'py, PyModule>,
+    format: Format,
+    source: Box<dyn Read + Send>,
+    limits: Limits,
+) -> Result<Bound<'py, PyAny>, Failure> {
+    let py = python.py();
+    // The schema may be long in coming.
+    let opened = py.detach(|| exuvia_tables::open(format, source, &limits));
+    let reader = opened.map_err(|error| Failure::Malformed { message: error.to_string() })?;
+    let schema = reader.schema();
+    produce(py, schema, reader).map_err(|error| raised::exception(python, &error))
+}
+
+/// Makes of a value what a parameter asks for, where that is a table or a tensor, or where the value
+/// is one. `is_rows`: a list or dict that is to become a table.
+pub(crate) fn argument<'py>(
+    python: &Bound<'py, PyModule>,
+    param: &PlannedParam,
+    value: &Bound<'py, PyAny>,
+    is_rows: bool,
+    copies: &mut Vec<Copied>,
+) -> Result<Fits<'py>, Failure> {
+    let py = python.py();
+    let target = param.table.as_ref().map(|table| table.bind(py));
+    let table = if let Ok(table) = value.cast::<Table>() {
+        table.clone()
+    } else if target.is_some() && (is_rows || convert::is_table(value)) {
+        match as_table(value, is_rows, copies) {
+            Ok(table) => table,
+            Err(error) if is_innocent(&error, py) => return Err(raised::exception(python, &error)),
+            Err(error) => return Ok(Fits::Not(format!("is not a table: {}", error.value(py)))),
+        }
+    } else {
+        return Ok(Fits::AsItIs);
+    };
+    let plain = match target {
+        None if param.mask.has(Mask::LIST) => Some("rows"),
+        None if param.mask.has(Mask::DICT) => Some("columns"),
+        None if !param.mask.has(Mask::ANY) => {
+            return Ok(Fits::Not(format!("must be {}, not a table", param.mask.words())));
+        }
+        _ => None,
+    };
+    let plain = plain.map(|word| PyString::new(py, word).into_any());
+    match convert::give(py, &table, plain.as_ref().or(target), copies) {
+        Ok(given) => Ok(Fits::As(given)),
+        Err(error) if is_innocent(&error, py) => Err(raised::exception(python, &error)),
+        Err(error) => Ok(Fits::Not(error.value(py).to_string())),
+    }
+}
+
+/// A table of rows or columns as JSON gives them, or of another library's table.
+fn as_table<'py>(
+    value: &Bound<'py, PyAny>,
+    is_rows: bool,
+    copies: &mut Vec<Copied>,
+) -> PyResult<Bound<'py, Table>> {
+    let py = value.py();
+    if is_rows {
+        return Bound::new(py, Table::from(from_rows_or_columns(value)?));
+    }
+    let none = || pyo3::exceptions::PyTypeError::new_err("it has no columns");
+    let table = convert::take(value, copies)?.ok_or_else(none)?;
+    Bound::new(py, Table::from(table))
+}
+
+/// What cannot be blamed on the data: no pandas, no memory, an interrupt.
+fn is_innocent(error: &PyErr, py: Python<'_>) -> bool {
+    !error.is_instance_of::<PyException>(py)
+        || error.is_instance_of::<PyMemoryError>(py)
+        || error.is_instance_of::<PyImportError>(py)
+}
+
+/// Data that comes through a socket while it is read: section 10.5 of the protocol page.
+struct Feed {
+    socket: File,
+    /// Bytes left of the current piece; `None` after the last.
+    left: Option<u32>,
+}
+
+impl Read for Feed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let early = || io::Error::new(io::ErrorKind::UnexpectedEof, "the data ended early");
+        while self.left == Some(0) {
+            let mut length = [0; 4];
+            self.socket.read_exact(&mut length).map_err(|_| early())?;
+            self.left = Some(u32::from_le_bytes(length)).filter(|length| *length > 0);
+        }
+        let Some(left) = self.left else { return Ok(0) };
+        let most = buffer.len().min(left as usize);
+        let read = self.socket.read(&mut buffer[..most])?;
+        if read == 0 && most > 0 {
+            return Err(early());
+        }
+        // No more than `left`, a u32.
+        self.left = Some(left - read as u32);
+        Ok(read)
+    }
+}

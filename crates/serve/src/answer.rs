@@ -1,0 +1,149 @@
+//! The body of an answer: whole, or in pieces as they are made.
+
+use std::{
+    fmt,
+    mem::take,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use exuvia_core::{Diagnostics, Failure, Rest};
+use http::Response;
+use http_body_util::Full;
+use hyper::body::{Frame, SizeHint};
+
+use crate::{failure, feed::Pump, service::Counted};
+
+/// An answer on its way to a client.
+pub(crate) type Answer = Response<Body>;
+
+/// What an answer carries.
+pub(crate) enum Body {
+    Whole(Full<Bytes>),
+    Streamed(Box<Streamed>),
+}
+
+/// A result that is still being made. Dropping it before its end cancels the call.
+pub(crate) struct Streamed {
+    start: Bytes,
+    rest: Rest,
+    diagnostics: Diagnostics,
+    /// What brings the handler its data, where not all of that was there.
+    pump: Option<Pump>,
+    /// The request, which is counted answered when this ends; set once the answer is on its way.
+    pub(crate) counted: Option<Counted>,
+    /// Why it broke off, once what was made before is on its way.
+    failure: Option<Box<Failure>>,
+}
+
+/// An answer that ends before its end; what became of it is in the log.
+#[derive(Debug)]
+pub(crate) struct BrokenOff;
+
+// === impl Body ===
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(Full::new(bytes))
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
+            Self::Streamed(streamed) => {
+                streamed.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Streamed(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Streamed(_) => SizeHint::new(),
+        }
+    }
+}
+
+// === impl Streamed ===
+
+impl Streamed {
+    /// `start`, and what `rest` gives after it.
+    pub(crate) fn new(
+        start: Bytes,
+        rest: Rest,
+        diagnostics: Diagnostics,
+        pump: Option<Pump>,
+    ) -> Self {
+        Self { start, rest, diagnostics, pump, counted: None, failure: None }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if !self.start.is_empty() {
+            return Poll::Ready(Some(Ok(take(&mut self.start))));
+        }
+        if let Some(pump) = &mut self.pump
+            && let Poll::Ready(error) = pump.poll_broken(cx)
+        {
+            // The handler hears that its data ends too early, and fails or not.
+            let call = &self.diagnostics.call_id;
+            tracing::debug!(call, ?error, "the body broke off while it was answered");
+        }
+        if let Some(failure) = self.failure.take() {
+            if let Some(mut counted) = self.counted.take() {
+                counted.ended(failure::status(&failure));
+            }
+            return Poll::Ready(Some(Err(BrokenOff)));
+        }
+        loop {
+            match ready!(self.rest.poll_next(cx)) {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                Some(Ok(piece)) => return Poll::Ready(Some(Ok(piece))),
+                None => {
+                    if let Some(mut counted) = self.counted.take() {
+                        counted.completed();
+                    }
+                    return Poll::Ready(None);
+                }
+                Some(Err(failure)) => {
+                    self.log(&failure);
+                    self.failure = Some(failure);
+                    // An error throws away what waits to be written: let that go out first.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn log(&self, failure: &Failure) {
+        if let Some(counted) = &self.counted {
+            failure::log(failure, &self.diagnostics, &counted.entry.path);
+        }
+    }
+}
+
+// === impl BrokenOff ===
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer broke off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}

@@ -1,0 +1,177 @@
+//! Parquet to batches.
+
+use std::sync::Arc;
+
+use arrow_buffer::Buffer;
+use arrow_schema::{ArrowError, DataType};
+use bytes::Bytes;
+use parquet::{
+    arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+    basic::Type,
+    errors::ParquetError,
+    file::metadata::{PageIndexPolicy, ParquetMetaData},
+};
+
+use super::{
+    footer,
+    pages::{self, width},
+};
+use crate::{Format, Limits, ReadError, Table, buffers, schema, table::Budget};
+
+/// Reads a file that is wholly there.
+pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
+    let mut budget = Budget::new(Format::Parquet, limits);
+    footer::check(data, limits, &budget)?;
+    let data = Bytes::from_owner(Owner(data.clone()));
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
+    let metadata = ArrowReaderMetadata::load(&data, options).map_err(wrong)?;
+    schema::check(metadata.schema(), Format::Parquet, limits)?;
+    let rows = batch_rows(&data, &metadata, limits, &budget)?;
+    // The reader's own schema lacks the metadata.
+    let schema = metadata.schema().clone();
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(data, metadata);
+    let reader = builder.with_batch_size(rows).build().map_err(wrong)?;
+    let mut batches = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, tidy(error)))?;
+        budget.take(buffers::bytes(std::slice::from_ref(&batch)))?;
+        let batch = batch.with_schema(schema.clone());
+        let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?;
+        batches.push(batch);
+    }
+    Ok(Table { schema, batches })
+}
+
+struct Owner(Buffer);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+pub(super) fn wrong(error: ParquetError) -> ReadError {
+    let why = match error {
+        ParquetError::General(why)
+        | ParquetError::NYI(why)
+        | ParquetError::EOF(why)
+        | ParquetError::ArrowError(why) => why,
+        other => other.to_string(),
+    };
+    ReadError::malformed(Format::Parquet, why)
+}
+
+/// Takes the names of error kinds out of one another.
+fn tidy(error: ArrowError) -> ArrowError {
+    match error {
+        ArrowError::ParquetError(why) => ArrowError::ExternalError(why.into()),
+        other => other,
+    }
+}
+
+/// So many rows to a batch that no batch can be larger than what may be made.
+fn batch_rows(
+    data: &Bytes,
+    metadata: &ArrowReaderMetadata,
+    limits: &Limits,
+    budget: &Budget,
+) -> Result<usize, ReadError> {
+    let fields = metadata.schema().fields();
+    let fixed = fields.iter().map(|field| row_width(field.data_type()));
+    let fixed = fixed.fold(1, u64::saturating_add);
+    let worst = worst_rows(data, metadata.metadata(), budget)?;
+    check_padding(metadata, worst.values, budget)?;
+    let row = if worst.texts > budget.left() { fixed.saturating_add(worst.longest) } else { fixed };
+    let rows = usize::try_from(budget.left() / 4 / row).unwrap_or(usize::MAX);
+    Ok(rows.min(limits.batch_rows).max(1))
+}
+
+/// Of all row groups, what can be made of a row in the worst case.
+#[derive(Default)]
+struct Worst {
+    /// Bytes of all texts.
+    texts: u64,
+    /// Bytes of the longest texts, one of each column.
+    longest: u64,
+    /// The most values of a column.
+    values: u64,
+}
+
+fn worst_rows(
+    data: &Bytes,
+    metadata: &Arc<ParquetMetaData>,
+    budget: &Budget,
+) -> Result<Worst, ReadError> {
+    let mut worst = Worst::default();
+    let mut rows = 0_u64;
+    let mut lists = 0_u64;
+    for group in metadata.row_groups() {
+        let negative = || ReadError::malformed(Format::Parquet, "it has a negative number of rows");
+        rows = rows.saturating_add(u64::try_from(group.num_rows()).map_err(|_| negative())?);
+        let (mut open, mut longest) = (0_u64, 0_u64);
+        for column in group.columns() {
+            let chunk = pages::check(data, column, budget)?;
+            open = open.saturating_add(chunk.pages);
+            worst.values = worst.values.max(chunk.values);
+            let is_text = column.column_type() == Type::BYTE_ARRAY;
+            // A row may have a list of all the values there are.
+            if column.column_descr().max_rep_level() > 0 {
+                let texts = if is_text { chunk.texts } else { 0 };
+                let values = chunk.values.saturating_mul(width(column).saturating_add(1));
+                lists = lists.saturating_add(values).saturating_add(texts);
+            } else if is_text {
+                worst.texts = worst.texts.saturating_add(chunk.texts);
+                longest = longest.saturating_add(chunk.longest);
+            }
+        }
+        budget.check(open)?;
+        worst.longest = worst.longest.max(longest);
+    }
+    budget.check(rows)?;
+    budget.check(lists)?;
+    Ok(worst)
+}
+
+/// Bytes that a row takes in memory, but for texts and the items of lists.
+fn row_width(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::FixedSizeBinary(width) => u64::try_from(*width).unwrap_or(0),
+        DataType::FixedSizeList(item, length) => {
+            let length = u64::try_from(*length).unwrap_or(0);
+            row_width(item.data_type()).saturating_mul(length)
+        }
+        DataType::Struct(children) => {
+            let widths = children.iter().map(|child| row_width(child.data_type()));
+            widths.fold(1, u64::saturating_add)
+        }
+        DataType::Dictionary(keys, _) => row_width(keys),
+        other => other.primitive_width().map_or(16, |width| width as u64),
+    }
+}
+
+/// A null in a column of lists of one size takes as much room as a list.
+fn check_padding(
+    metadata: &ArrowReaderMetadata,
+    values: u64,
+    budget: &Budget,
+) -> Result<(), ReadError> {
+    fn padding(data_type: &DataType, in_list: bool) -> u64 {
+        match data_type {
+            DataType::FixedSizeList(..) if in_list => row_width(data_type),
+            DataType::FixedSizeList(item, _) => padding(item.data_type(), in_list),
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item)
+            | DataType::Map(item, _) => padding(item.data_type(), true),
+            DataType::Struct(children) => {
+                let each = children.iter().map(|child| padding(child.data_type(), in_list));
+                each.fold(0, u64::saturating_add)
+            }
+            _ => 0,
+        }
+    }
+    let fields = metadata.schema().fields().iter();
+    let most = fields.map(|field| padding(field.data_type(), false)).max().unwrap_or(0);
+    budget.check(most.saturating_mul(values))
+}

@@ -1,0 +1,871 @@
+"""Tables in the interpreter: nothing is copied, nothing is lost, nothing is kept too long."""
+
+import datetime as dt
+import gc
+import itertools
+import math
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import arro3.core
+import nanoarrow as na
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from exuvia import Column, Stream, Table, Values, consume, produce
+from hypothesis import given
+from hypothesis import strategies as st
+
+HOURS = 8760
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def year(columns: int = 8) -> pa.Table:
+    random = np.random.default_rng(7)
+    return pa.table({f"c{number}": random.random(HOURS) for number in range(columns)})
+
+
+def array(values: Values, dtype: str) -> Any:
+    return np.frombuffer(memoryview(values), dtype)
+
+
+def first_addresses(table: Table) -> list[int]:
+    """Where the values of each column begin."""
+    return [buffers[1] for buffers in table.addresses()]
+
+
+def pyarrow_addresses(table: pa.Table) -> list[int]:
+    return [column.chunk(0).buffers()[1].address for column in table.columns]
+
+
+# === zero copies ===
+
+
+def test_a_table_of_pyarrow_lies_where_it_lay_and_goes_back_so() -> None:
+    source = year()
+    table = Table.from_arrow(source)
+    assert first_addresses(table) == pyarrow_addresses(source)
+    assert pyarrow_addresses(pa.table(table)) == pyarrow_addresses(source)
+    assert pa.table(table).equals(source)
+
+
+def test_a_frame_of_polars_lies_where_it_lay_and_goes_back_so() -> None:
+    source = pl.DataFrame(year())
+    table = Table.from_arrow(source)
+    there = [series.to_numpy().ctypes.data for series in source]
+    assert first_addresses(table) == there
+    back = pl.DataFrame(table)
+    assert [series.to_numpy().ctypes.data for series in back] == there
+    assert back.equals(source)
+
+
+def test_a_table_of_arro3_lies_where_it_lay_and_goes_back_so() -> None:
+    source = arro3.core.Table.from_arrow(year())
+    table = Table.from_arrow(source)
+    there = pyarrow_addresses(pa.table(source))
+    assert first_addresses(table) == there
+    assert pyarrow_addresses(pa.table(arro3.core.Table.from_arrow(table))) == there
+
+
+def test_an_array_of_nanoarrow_lies_where_it_lay_and_goes_back_so() -> None:
+    source = na.Array(year(1)["c0"].chunk(0))
+    column = Column.from_arrow(source)
+    assert column.values().address == source.buffers[1]._addr()
+    assert na.Array(column).buffers[1]._addr() == column.values().address
+
+
+def test_arrays_of_numpy_make_a_table_where_they_lie() -> None:
+    arrays = {f"c{number}": np.arange(HOURS, dtype="float64") + number for number in range(8)}
+    table = Table.from_columns(
+        [(name, Column.from_buffer(data, "float64"), None) for name, data in arrays.items()]
+    )
+    there = [data.ctypes.data for data in arrays.values()]
+    assert first_addresses(table) == there
+    assert pyarrow_addresses(pa.table(table)) == there
+    for name, data in arrays.items():
+        seen = array(table[name].values(), "float64")
+        assert seen.ctypes.data == data.ctypes.data and table[name].copied == 0
+
+
+def test_a_frame_of_pandas_is_taken() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
+    assert Table.from_arrow(frame).columns() == {"a": [1, 2], "b": ["x", None]}
+
+
+def test_a_table_stays_itself() -> None:
+    table = Table.from_arrow(year(1))
+    assert Table.from_arrow(table) is table
+
+
+def test_chunks_of_columns_that_end_elsewhere_are_sliced_not_copied() -> None:
+    one = pa.chunked_array([[1, 2, 3], [4, 5]])
+    other = pa.chunked_array([["a"], ["b", "c", "d"], ["e"]])
+    columns = [("one", Column.from_arrow(one), None), ("other", Column.from_arrow(other), None)]
+    table = Table.from_columns(columns)
+    assert [batch.num_rows for batch in table.batches()] == [1, 2, 1, 1]
+    assert table.columns() == {"one": [1, 2, 3, 4, 5], "other": ["a", "b", "c", "d", "e"]}
+    starts = [first_addresses(batch)[0] for batch in table.batches()]
+    there = [chunk.buffers()[1].address for chunk in one.chunks]
+    assert starts == [there[0], there[0] + 8, there[1], there[1] + 8]
+
+
+def test_values_of_several_chunks_say_what_they_copy() -> None:
+    column = Column.from_arrow(pa.chunked_array([[1, 2], [3]]))
+    assert column.num_chunks == 2 and column.copied == 24
+    assert array(column.values(), "int64").tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("offset", range(1, 8))
+def test_memory_that_is_not_aligned_is_copied_and_right(offset: int) -> None:
+    memory = bytearray(8 * 10 + offset)
+    memory[offset:] = np.arange(10, dtype="int64").tobytes()
+    column = Column.from_buffer(memoryview(memory)[offset:], "int64")
+    assert column.to_list() == list(range(10))
+
+
+# === lifetimes ===
+
+
+class Watched(np.ndarray[Any, Any]):
+    """An array that can be watched going away."""
+
+
+def watched(rows: int = HOURS) -> Any:
+    return np.arange(rows, dtype="float64").view(Watched)
+
+
+def readers() -> dict[str, Callable[[Table], Any]]:
+    return {
+        "exuvia": lambda table: table["x"].values(),
+        "pyarrow": pa.table,
+        "polars": pl.DataFrame,
+        "arro3": arro3.core.Table.from_arrow,
+        "numpy": lambda table: array(table["x"].values(), "float64"),
+    }
+
+
+def total(data: Any) -> float:
+    if isinstance(data, pl.DataFrame):
+        return float(data["x"].sum())
+    if isinstance(data, pa.Table | arro3.core.Table):
+        return float(pa.table(data)["x"].to_numpy().sum())
+    return float(np.frombuffer(data, "float64").sum())
+
+
+@pytest.mark.parametrize("library", readers())
+def test_memory_stays_while_it_is_read_and_goes_with_its_last_reader(library: str) -> None:
+    source = watched()
+    gone = weakref.ref(source)
+    column = Column.from_buffer(source, "float64")
+    table = Table.from_columns([("x", column, None)])
+    data = readers()[library](table)
+    del source, column, table
+    gc.collect()
+    assert gone() is not None
+    assert total(data) == HOURS * (HOURS - 1) / 2
+    del data
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_bytearray_that_is_lent_cannot_change_its_size_until_it_is_given_back() -> None:
+    memory = bytearray(16)
+    column = Column.from_buffer(memory, "int64")
+    with pytest.raises(BufferError):
+        memory.append(1)
+    del column
+    memory.append(1)
+
+
+def resident() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_thousands_of_tables_leave_no_memory_behind() -> None:
+    def loop(count: int) -> None:
+        for _ in range(count):
+            table = Table.from_arrow(source)
+            capsule = table.__arrow_c_stream__()
+            del capsule
+            array = np.frombuffer(pa.table(table)["c0"].chunk(0).buffers()[1], "float64")
+            columns = [("x", Column.from_buffer(array, "float64"), None)]
+            frame = pl.DataFrame(Table.from_columns(columns))
+            list(consume(produce(table, iter([frame.rename({"x": "c0"})]))).batches())
+
+    source = year(1)
+    loop(200)
+    before = resident()
+    loop(2000)
+    # 2000 tables are 140 MB.
+    assert resident() - before < 20 << 20
+
+
+def test_a_buffer_is_given_back_by_a_thread_that_python_does_not_know() -> None:
+    source = watched()
+    gone = weakref.ref(source)
+    frame = pl.LazyFrame(Table.from_columns([("x", Column.from_buffer(source, "float64"), None)]))
+    del source
+    assert frame.select(pl.col("x").sum()).collect().item() == HOURS * (HOURS - 1) / 2
+    del frame
+    gc.collect()
+    assert gone() is None
+
+
+# === capsules ===
+
+
+class Twice:
+    """Gives the same capsule each time, which the interface does not allow."""
+
+    def __init__(self, source: Any) -> None:
+        self.capsule = source.__arrow_c_stream__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+        return self.capsule
+
+
+def test_a_stream_capsule_gives_its_data_once() -> None:
+    twice = Twice(Table.from_arrow(year(1)))
+    assert pa.table(twice).num_rows == HOURS
+    with pytest.raises(ValueError, match="used before"):
+        Table.from_arrow(twice)
+    ours = Twice(year(1))
+    assert Table.from_arrow(ours).num_rows == HOURS
+    with pytest.raises(ValueError, match="used before"):
+        Table.from_arrow(ours)
+
+
+def test_an_array_capsule_gives_its_data_once() -> None:
+    class Same:
+        def __init__(self) -> None:
+            self.capsules = pa.array([1, 2]).__arrow_c_array__()
+
+        def __arrow_c_array__(self, requested_schema: object = None) -> Any:
+            return self.capsules
+
+    same = Same()
+    assert Column.from_arrow(same).to_list() == [1, 2]
+    with pytest.raises(ValueError, match="used before"):
+        Column.from_arrow(same)
+
+
+def test_capsules_nobody_takes_let_their_data_go() -> None:
+    source = watched()
+    gone = weakref.ref(source)
+    column = Column.from_buffer(source, "float64")
+    table = Table.from_columns([("x", column, None)])
+    capsules = [table.__arrow_c_stream__(), *column.__arrow_c_array__(), table.__arrow_c_schema__()]
+    del source, column, table
+    gc.collect()
+    assert gone() is not None
+    capsules.clear()
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("thing", [1, "text", [1, 2], object()])
+def test_what_has_no_arrow_data_is_refused_by_its_type(thing: object) -> None:
+    with pytest.raises(TypeError, match=type(thing).__name__):
+        Table.from_arrow(thing)
+
+
+def test_a_capsule_of_another_kind_is_refused() -> None:
+    class Wrong:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+            return pa.schema([]).__arrow_c_schema__()
+
+    with pytest.raises(ValueError):
+        Table.from_arrow(Wrong())
+
+
+def test_an_exception_in_a_producer_is_the_one_that_is_raised() -> None:
+    class Broken:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+            raise LookupError("no such meter")
+
+    with pytest.raises(LookupError, match="no such meter"):
+        Table.from_arrow(Broken())
+
+
+# === what arrives ===
+
+EVERYTHING = pa.table(
+    {
+        "null": pa.nulls(3),
+        "bool": [True, None, False],
+        "int8": pa.array([1, None, -128], pa.int8()),
+        "uint64": pa.array([2**64 - 1, None, 0], pa.uint64()),
+        "half": pa.array(np.array([1.5, 2.5, 65504.0], "float16")),
+        "float": pa.array([math.inf, None, 0.5], pa.float32()),
+        "double": [-0.0, None, 1e300],
+        "text": ["", None, "Grüße 🦀"],
+        "large": pa.array(["", None, "x"], pa.large_utf8()),
+        "view": pa.array(["", None, "longer than twelve bytes"], pa.string_view()),
+        "bytes": [b"", None, b"\x00\xff"],
+        "fixed": pa.array([b"ab", None, b"cd"], pa.binary(2)),
+        "date": [dt.date(1, 1, 1), None, dt.date(9999, 12, 31)],
+        "date64": pa.array([dt.date(1969, 7, 20), None, dt.date(2000, 2, 29)], pa.date64()),
+        "time": [dt.time(0), None, dt.time(23, 59, 59, 999_999)],
+        "time32": pa.array([dt.time(0), None, dt.time(23, 59, 59)], pa.time32("s")),
+        "naive": [dt.datetime(1, 1, 1), None, dt.datetime(9999, 12, 31, 23, 59, 59, 999_999)],
+        "zoned": pa.array([0, None, 1_288_486_800_000_000], pa.timestamp("us", "Europe/Berlin")),
+        "offset": pa.array([0, None, 1], pa.timestamp("s", "-03:30")),
+        "utc": pa.array([0, None, 1_000], pa.timestamp("ns", "UTC")),
+        "delta": [dt.timedelta(-1, 1, 1), None, dt.timedelta(10_000)],
+        "decimal": [Decimal("1.50"), None, Decimal("-123456789.01")],
+        "wide": pa.array([Decimal(10**60), None, Decimal(-1)], pa.decimal256(70, 0)),
+        "list": [[1, None], None, []],
+        "struct": [{"a": 1, "b": "x"}, None, {"a": None, "b": None}],
+        "map": pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int64())),
+        "category": pa.array(["a", None, "b"]).dictionary_encode(),
+        "runs": pa.RunEndEncodedArray.from_arrays([2, 3], [5, None]),
+    }
+)
+
+
+def test_every_type_becomes_the_objects_that_pyarrow_makes_of_it() -> None:
+    table = Table.from_arrow(EVERYTHING)
+    ours, theirs = table.columns(), EVERYTHING.to_pydict()
+    for name, values in theirs.items():
+        assert ours[name] == values, name
+        # With pandas there, nanoseconds become its Timestamp.
+        kinds = [dt.datetime if isinstance(value, dt.datetime) else type(value) for value in values]
+        assert [type(value) for value in ours[name]] == kinds, name
+    assert table.rows() == [
+        {name: values[row] for name, values in theirs.items()} for row in range(3)
+    ]
+
+
+def test_every_type_goes_back_as_it_came() -> None:
+    table = Table.from_arrow(EVERYTHING)
+    assert pa.table(table).equals(EVERYTHING, check_metadata=True)
+    assert Table.from_arrow(pa.table(table)) == table
+
+
+def test_slices_are_read_where_they_begin() -> None:
+    sliced = Table.from_arrow(EVERYTHING.slice(1, 2))
+    assert sliced.columns() == EVERYTHING.slice(1, 2).to_pydict()
+    assert pa.table(sliced).equals(EVERYTHING.slice(1, 2))
+    column = Column.from_arrow(pa.chunked_array([[1, 2, 3, None]]).slice(2))
+    assert array(column.values(), "int64")[0] == 3
+    assert bytes(column.mask()) == b"\0\1" and column.null_count == 1
+
+
+def test_fields_say_what_a_column_is() -> None:
+    schema = pa.schema(
+        [
+            pa.field("t", pa.timestamp("us", "UTC"), nullable=False, metadata={"unit": "h"}),
+            pa.field("d", pa.decimal128(10, 2)),
+            pa.field("c", pa.dictionary(pa.int32(), pa.string(), ordered=True)),
+            pa.field("l", pa.list_(pa.struct({"a": pa.int64()}))),
+            pa.field("b", pa.bool_()),
+            pa.field("f", pa.binary(16)),
+        ],
+        metadata={"origin": "meter"},
+    )
+    table = Table.from_arrow(schema.empty_table())
+    time, decimal, category, nested, truth, fixed = table.fields
+    assert (time.name, time.type, time.kind) == ("t", "timestamp[us, tz=UTC]", "timestamp")
+    assert (time.unit, time.tz, time.nullable, time.width) == ("us", "UTC", False, 8)
+    assert time.metadata == {b"unit": b"h"} and table.metadata == {b"origin": b"meter"}
+    assert (decimal.type, decimal.width) == ("decimal128(10, 2)", 16)
+    assert (category.type, category.ordered) == ("dictionary<int32, utf8>", True)
+    assert (nested.type, nested.width) == ("list<struct<a: int64>>", None)
+    assert (truth.kind, truth.width, fixed.width) == ("bool", None, 16)
+    assert pa.schema(table) == schema and pa.schema(table).metadata == schema.metadata
+
+
+def test_repr_names_shape_and_types() -> None:
+    assert repr(Table.from_arrow(pa.table({"a": [1], "b": ["x"]}))) == (
+        "<exuvia.Table of 1 rows, 2 columns>\n  a: int64\n  b: utf8"
+    )
+
+
+def test_tables_are_equal_by_schema_and_values_not_by_batches() -> None:
+    whole = pa.table({"a": [1.0, math.nan, -0.0], "b": ["x", None, "z"]})
+    pieces = pa.concat_tables([whole.slice(0, 1), whole.slice(1)])
+    assert Table.from_arrow(whole) == Table.from_arrow(pieces)
+    for other in (
+        pa.table({"a": [1.0, math.nan, 0.0], "b": ["x", None, "z"]}),
+        pa.table({"a": [1.0, None, -0.0], "b": ["x", None, "z"]}),
+        whole.slice(0, 2),
+        whole.rename_columns(["a", "c"]),
+    ):
+        assert Table.from_arrow(whole) != Table.from_arrow(other)
+
+
+def test_columns_are_found_by_number_and_name() -> None:
+    table = Table.from_arrow(pa.table({"a": [1], "b": [2]}))
+    assert table["b"].to_list() == table.column(1).to_list() == table.column(-1).to_list() == [2]
+    with pytest.raises(KeyError, match="c"):
+        table["c"]
+    with pytest.raises(IndexError, match="no column 2"):
+        table.column(2)
+    twins = Table.from_arrow(pa.table([[1], [2]], names=["a", "a"]))
+    assert twins.column(1).to_list() == [2]
+    with pytest.raises(ValueError, match="several columns"):
+        twins["a"]
+    with pytest.raises(ValueError, match="several columns"):
+        twins.rows()
+
+
+def test_tables_without_rows_or_columns_keep_their_shape() -> None:
+    empty = EVERYTHING.slice(0, 0)
+    assert pa.table(Table.from_arrow(empty)).schema == empty.schema
+    assert Table.from_arrow(empty).columns() == {name: [] for name in empty.column_names}
+    bare = Table.from_columns([], rows=3)
+    assert (len(bare), bare.num_columns, bare.rows()) == (3, 0, [{}, {}, {}])
+    assert pa.RecordBatchReader.from_stream(bare).read_next_batch().num_rows == 3
+    assert len(Table.from_columns([])) == 0
+
+
+def test_a_plain_array_becomes_one_column() -> None:
+    assert Table.from_arrow(pa.array([1, 2])).columns() == {"value": [1, 2]}
+    assert Table.from_arrow(pl.Series("watts", [1, 2])).columns() == {"watts": [1, 2]}
+
+
+def test_columns_of_unequal_length_are_refused_by_name() -> None:
+    columns = [("a", Column.from_objects([1, 2]), None), ("b", Column.from_objects([1]), None)]
+    with pytest.raises(ValueError, match='column "b" has 1 values, column "a" has 2'):
+        Table.from_columns(columns)
+
+
+def test_values_beyond_python_are_errors_that_name_the_column() -> None:
+    nanos = Table.from_arrow(pa.table({"t": pa.array([1], pa.timestamp("ns"))}))
+    with pytest.raises(ValueError, match='column "t": 1 ns are no whole microseconds'):
+        nanos.rows()
+    far = Table.from_arrow(pa.table({"t": pa.array([2**62], pa.timestamp("s"))}))
+    with pytest.raises(ValueError, match='column "t"'):
+        far.columns()
+
+
+def test_a_dictionary_is_one_for_all_chunks() -> None:
+    parts = [pa.array(["a", "b", None]), pa.array(["c", "a"])]
+    column = Column.from_arrow(pa.chunked_array([part.dictionary_encode() for part in parts]))
+    indices, values = column.dictionary()
+    assert (indices.to_list(), values.to_list()) == ([0, 1, None, 2, 0], ["a", "b", "c"])
+    assert indices.field.type == "int32"
+    unused = pa.DictionaryArray.from_arrays([1], ["never", "b"])
+    assert Column.from_arrow(unused).dictionary()[1].to_list() == ["never", "b"]
+
+
+def test_a_dictionary_is_made_of_indices_and_values() -> None:
+    indices = Column.from_buffer(np.array([1, 0, 1], "int8"), "int8", b"\0\0\1")
+    column = Column.from_dictionary(indices, Column.from_objects(["a", "b"]), True)
+    assert column.to_list() == ["b", "a", None] and column.field.ordered
+    assert pa.array(column).type == pa.dictionary(pa.int8(), pa.string(), ordered=True)
+    with pytest.raises(ValueError):
+        Column.from_dictionary(indices, Column.from_objects(["a"]), False)
+    with pytest.raises(TypeError, match="float64"):
+        Column.from_dictionary(Column.from_objects([1.5]), Column.from_objects(["a"]), False)
+
+
+def test_indices_of_a_dictionary_are_never_written_to() -> None:
+    column = Column.from_arrow(pa.array(["a", "b"]).dictionary_encode())
+    assert memoryview(column.dictionary()[0].values()).readonly
+
+
+def test_memory_of_others_is_read_only() -> None:
+    values = Table.from_arrow(year(1))["c0"].values()
+    view = memoryview(values)
+    assert (view.readonly, view.format, view.ndim, view.nbytes) == (True, "B", 1, 8 * HOURS)
+    with pytest.raises(ValueError):
+        array(values, "float64")[0] = 1.0
+
+
+def test_masks_and_bools_are_a_byte_each() -> None:
+    column = Column.from_arrow(pa.chunked_array([[True, None], [False]]))
+    assert bytes(column.mask()) == b"\0\1\0"
+    assert column.bools()[0] == 1 and column.bools()[2] == 0
+    with pytest.raises(TypeError, match="an int64 column has no bools"):
+        Column.from_objects([1]).bools()
+    made = Column.from_bools(np.array([True, False, True]), np.array([False, False, True]))
+    assert made.to_list() == [True, False, None]
+
+
+@pytest.mark.parametrize(
+    "given_type, unit, tz, expected",
+    [
+        ("timestamp", "ns", "UTC", pa.timestamp("ns", "UTC")),
+        ("timestamp[ms, tz=Europe/Berlin]", None, None, pa.timestamp("ms", "Europe/Berlin")),
+        ("timestamp", None, None, pa.timestamp("us")),
+        ("duration[s]", None, None, pa.duration("s")),
+        ("time64", "ns", None, pa.time64("ns")),
+        ("uint64", None, None, pa.uint64()),
+        ("date64", None, None, pa.date64()),
+        ("fixed_size_binary(8)", None, None, pa.binary(8)),
+    ],
+)
+def test_a_buffer_is_of_the_type_it_is_said_to_be(
+    given_type: str, unit: str | None, tz: str | None, expected: pa.DataType
+) -> None:
+    column = Column.from_buffer(np.arange(3, dtype="int64"), given_type, unit=unit, tz=tz)
+    assert pa.array(column).type == expected and len(column) == 3
+
+
+@pytest.mark.parametrize(
+    "given_type, words",
+    [
+        ("int65", "int65"),
+        ("utf8", "utf8"),
+        ("bool", "bool"),
+        ("timestamp[h]", "h"),
+        ("int8[", "int8"),
+    ],
+)
+def test_a_buffer_of_no_fixed_width_type_is_refused(given_type: str, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        Column.from_buffer(bytes(8), given_type)
+
+
+def test_buffers_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="7 bytes are no whole number"):
+        Column.from_buffer(bytes(7), "int64")
+    with pytest.raises(ValueError, match="side by side"):
+        Column.from_buffer(np.arange(10)[::2], "int64")
+    with pytest.raises(ValueError, match="3 flags for 2 values"):
+        Column.from_buffer(bytes(16), "int64", bytes(3))
+    assert len(Column.from_buffer(b"", "int64")) == 0
+
+
+# === Python objects ===
+
+MOMENTS = st.datetimes(min_value=dt.datetime(1, 1, 2), max_value=dt.datetime(9999, 12, 30))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+PLAIN: list[st.SearchStrategy[Any]] = [
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 2**64 - 1),
+    st.floats(),
+    TEXT,
+    st.binary(),
+    st.dates(),
+    st.times(),
+    MOMENTS,
+    MOMENTS.map(lambda moment: moment.replace(tzinfo=dt.UTC)),
+    st.timedeltas(dt.timedelta(days=-(10**6)), dt.timedelta(days=10**6)),
+    st.decimals(
+        allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20
+    ),
+]
+
+
+def columns_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.none() | values, max_size=20)
+
+
+def structs_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries({"a": st.none() | values, "ß": st.none() | TEXT})
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal and of one type, a NaN as a NaN, a zero by its sign."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, float):
+        if math.isnan(one):
+            return math.isnan(other)
+        return one == other and math.copysign(1, one) == math.copysign(1, other)
+    return type(one) is type(other) and bool(one == other)
+
+
+@given(st.one_of(*[columns_of(values) for values in PLAIN]))
+def test_plain_objects_come_back_as_they_were(values: list[Any]) -> None:
+    assert same(Column.from_objects(values).to_list(), values)
+
+
+@given(
+    st.one_of(
+        *[columns_of(nest(values)) for values in PLAIN for nest in (columns_of, structs_of)],
+        columns_of(columns_of(structs_of(columns_of(st.integers(0, 9))))),
+    )
+)
+def test_nested_objects_come_back_as_they_were(values: list[Any]) -> None:
+    column = Column.from_objects(values)
+    assert same(column.to_list(), values)
+    pa.array(column).validate(full=True)
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([1, 2.5], "float64"),
+        ([2**63, None], "uint64"),
+        ([None, None], "null"),
+        ([], "null"),
+        ([(1, 2), [3]], "list<int64>"),
+        ([[], [None]], "list<null>"),
+        ([{"a": 1}, {"b": "x"}], "struct<a: int64, b: utf8>"),
+        ([bytearray(b"x"), memoryview(b"y"), b"z"], "binary"),
+        ([np.float64(1.5), np.int32(2)], "float64"),
+        ([np.bool_(True), False], "bool"),
+        ([np.str_("a")], "utf8"),
+        ([np.datetime64("2010-07-28")], "date32"),
+        ([np.datetime64("2010-07-28T12", "us")], "timestamp[us]"),
+        ([np.array([1, 2]), None], "list<int64>"),
+        ([pd.NaT, dt.datetime(2010, 7, 28), pd.NA], "timestamp[us]"),
+        ([pd.Timestamp(1)], "timestamp[ns]"),
+        ([pd.Timedelta(1)], "duration[ns]"),
+        ([Decimal("1E+3"), Decimal("0.01")], "decimal128(6, 2)"),
+        ([Decimal(10**40)], "decimal256(41, 0)"),
+        ([dt.datetime(2010, 7, 28, tzinfo=BERLIN)], "timestamp[us, tz=Europe/Berlin]"),
+        (
+            [dt.datetime(2010, 7, 28, tzinfo=dt.timezone(dt.timedelta(hours=-3, minutes=-30)))],
+            "timestamp[us, tz=-03:30]",
+        ),
+        (
+            [dt.datetime(2010, 7, 28, tzinfo=BERLIN), dt.datetime(2010, 7, 28, tzinfo=dt.UTC)],
+            "timestamp[us, tz=UTC]",
+        ),
+    ],
+)
+def test_a_column_is_of_the_type_that_holds_all_its_objects(
+    values: list[Any], expected: str
+) -> None:
+    assert Column.from_objects(values).field.type == expected
+
+
+def test_moments_of_a_zone_keep_it_and_their_fold() -> None:
+    twice = [dt.datetime(2010, 10, 31, 2, 30, tzinfo=BERLIN, fold=fold) for fold in (0, 1)]
+    back = Column.from_objects(twice).to_list()
+    assert [str(moment) for moment in back] == [str(moment) for moment in twice]
+    assert [moment.tzinfo for moment in back] == [BERLIN, BERLIN]
+
+
+def itself() -> list[Any]:
+    values: list[Any] = []
+    values.append(values)
+    values.append(values)
+    return values
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ([1, None, 2, "x"], "value 3 is a str, the ones before are int"),
+        ([1, True], "value 1 is a bool, the ones before are int"),
+        ([dt.date(2010, 1, 1), dt.datetime(2010, 1, 1)], "value 1 is a datetime, the ones before"),
+        (
+            [dt.datetime(2010, 1, 1), dt.datetime(2010, 1, 1, tzinfo=dt.UTC)],
+            "value 1 is a datetime with a zone, the ones before are datetime",
+        ),
+        ([{"a": [1, 2]}, {"a": [3, "x"]}], 'value 1["a"][1] is a str, the ones before are int'),
+        ([2**64], "value 0 is an int beyond 64 bits"),
+        ([-1, 2**63], "-1 and 9223372036854775808 do not fit into one type of 64 bits"),
+        ([0.5, 2**53 + 1], "value 1, 9007199254740993, has no exact place in float64"),
+        ([[0.5], [1, 2**53 + 1]], "value 1[1], 9007199254740993, has no exact place"),
+        ([{1: 2}], "value 0 is a dict with keys that are no str"),
+        ([object()], "value 0 is an object, which no column holds"),
+        ([{1}], "value 0 is a set, which no column holds"),
+        ([1j], "value 0 is a complex, which no column holds"),
+        ([Decimal("NaN")], "value 0 is the Decimal NaN, which no column holds"),
+        ([Decimal(10) ** 80], "more than 76"),
+        ([Decimal("1E+999999")], "more than 76"),
+        ([dt.time(1, tzinfo=dt.UTC)], "value 0 is a time with a zone"),
+        ([np.datetime64(1, "ns")], "value 0 is a numpy.datetime64, which no column holds"),
+        ([pd.Timestamp(1), dt.datetime(1, 1, 1)], "value 1, "),
+        ([itself()], "nested deeper than 64 levels"),
+        (["\ud800"], "value 0 is a str with a lone surrogate"),
+    ],
+)
+def test_objects_without_a_common_type_are_errors_that_name_the_place(
+    values: list[Any], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Column.from_objects(values)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values, given_type, expected",
+    [
+        ([1, None], "int8", [1, None]),
+        ([1, 2.5], "float32", [1.0, 2.5]),
+        ([1, 2], "float16", [1.0, 2.0]),
+        (["x"], "large_utf8", ["x"]),
+        (["x", None, "y" * 20], "utf8_view", ["x", None, "y" * 20]),
+        ([b"x"], "binary_view", [b"x"]),
+        ([b"xy", None], "fixed_size_binary(2)", [b"xy", None]),
+        ([dt.datetime(2010, 7, 28)], "timestamp[s]", [dt.datetime(2010, 7, 28)]),
+        ([dt.time(1)], "time64[ns]", [dt.time(1)]),
+        ([dt.timedelta(1)], "duration[ms]", [dt.timedelta(1)]),
+        ([Decimal("1.5"), Decimal("1E+1")], "decimal128(10, 2)", [Decimal("1.5"), Decimal(10)]),
+        ([None], "utf8", [None]),
+        ([None], "null", [None]),
+    ],
+)
+def test_objects_become_the_type_that_is_asked_for(
+    values: list[Any], given_type: str, expected: list[Any]
+) -> None:
+    column = Column.from_objects(values, given_type)
+    assert column.field.type == given_type and column.to_list() == expected
+
+
+@pytest.mark.parametrize(
+    "values, given_type, message",
+    [
+        ([1, 300], "int8", "value 1, 300, has no exact place in int8"),
+        (["x"], "int64", "value 0 is a str, not int64"),
+        ([dt.datetime(2010, 1, 1, 0, 0, 0, 1)], "timestamp[s]", "no exact place in timestamp[s]"),
+        ([Decimal("1.555")], "decimal128(10, 2)", "no exact place in decimal128(10, 2)"),
+        ([b"xyz"], "fixed_size_binary(2)", "value 0 has 3 bytes, not 2"),
+        ([1], "null", "value 0 is an int, not null"),
+        ([1], "wide", '"wide" is no type that is known here'),
+    ],
+)
+def test_objects_that_are_not_of_the_type_are_errors(
+    values: list[Any], given_type: str, message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Column.from_objects(values, given_type)
+    assert message in str(caught.value)
+
+
+def test_many_long_texts_are_built_and_read() -> None:
+    texts = [f"{number}" * 100 for number in range(10_000)]
+    assert Column.from_objects(texts).to_list() == texts
+
+
+# === streams ===
+
+
+def days(count: int, made: list[int] | None = None) -> Iterator[pa.Table]:
+    for day in range(count):
+        if made is not None:
+            made.append(day)
+        yield pa.table({"day": [day] * 24, "load": [float(day)] * 24})
+
+
+SCHEMA = pa.schema({"day": pa.int64(), "load": pa.float64()})
+
+
+def test_batches_are_made_when_somebody_asks_for_them() -> None:
+    made: list[int] = []
+    reader = pa.RecordBatchReader.from_stream(produce(SCHEMA, days(5, made)))
+    assert made == []
+    for day in range(5):
+        assert reader.read_next_batch()["day"][0].as_py() == day
+        assert made == list(range(day + 1))
+    with pytest.raises(StopIteration):
+        reader.read_next_batch()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        pl.DataFrame,
+        arro3.core.Table.from_arrow,
+        Table.from_arrow,
+        lambda table: table.to_batches()[0],
+    ],
+)
+def test_batches_of_any_library_make_a_stream(convert: Callable[[Any], Any]) -> None:
+    stream = produce(SCHEMA, map(convert, days(3)))
+    assert pl.DataFrame(stream).equals(pl.DataFrame(pa.concat_tables(days(3))))
+
+
+def test_a_stream_is_used_once() -> None:
+    stream = produce(SCHEMA, days(1))
+    assert pa.schema(stream) == SCHEMA and isinstance(stream, Stream)
+    assert consume(stream).num_rows == 24
+    with pytest.raises(ValueError, match="used before"):
+        consume(stream)
+    with pytest.raises(ValueError, match="used before"):
+        pa.table(stream)
+
+
+def test_an_exception_of_the_iterator_comes_through() -> None:
+    def broken() -> Iterator[pa.Table]:
+        yield from days(1)
+        raise LookupError("no such meter")
+
+    with pytest.raises(LookupError, match="no such meter"):
+        consume(produce(SCHEMA, broken()))
+    # Through another library only its text does.
+    with pytest.raises(pa.ArrowInvalid, match="LookupError: no such meter"):
+        pa.table(produce(SCHEMA, broken()))
+
+
+def test_a_generator_ends_with_its_stream() -> None:
+    ended = threading.Event()
+
+    def watched_days() -> Iterator[pa.Table]:
+        try:
+            yield from days(10)
+        finally:
+            ended.set()
+
+    reader = pa.RecordBatchReader.from_stream(produce(SCHEMA, watched_days()))
+    reader.read_next_batch()
+    assert not ended.is_set()
+    del reader
+    gc.collect()
+    assert ended.is_set()
+
+
+def test_a_schema_that_differs_is_said_line_by_line() -> None:
+    other = pa.table({"day": ["x"], "load": [1.0]})
+    with pytest.raises(ValueError) as caught:
+        consume(other, SCHEMA)
+    assert "- day: int64\n+ day: utf8" in str(caught.value) and "load" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"- day: int64\n\+ day: utf8"):
+        consume(produce(SCHEMA, iter([other])))
+    assert consume(next(days(1)), SCHEMA).num_rows == 24
+
+
+def test_what_is_no_table_cannot_be_consumed() -> None:
+    nothing: Any = object()
+    with pytest.raises(TypeError, match="object is no table"):
+        consume(nothing)
+    with pytest.raises(TypeError, match="has no schema"):
+        produce(nothing, iter([]))
+    with pytest.raises(TypeError, match="not iterable"):
+        produce(SCHEMA, nothing)
+
+
+def test_consuming_lets_other_threads_run() -> None:
+    turn = threading.Event()
+
+    def waiting() -> Iterator[pa.Table]:
+        assert turn.wait(60)
+        yield from days(1)
+
+    reader = pa.RecordBatchReader.from_batches(
+        SCHEMA, itertools.chain.from_iterable(table.to_batches() for table in waiting())
+    )
+    thread = threading.Thread(target=turn.set)
+    thread.start()
+    assert consume(reader).num_rows == 24
+    thread.join()
+
+
+def test_threads_share_a_table() -> None:
+    table = Table.from_arrow(EVERYTHING)
+    expected = table.columns()
+    faults: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            for _ in range(50):
+                assert table.columns() == expected
+                assert pa.table(table).equals(EVERYTHING)
+                assert bytes(table["int8"].mask()) == b"\0\1\0"
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
