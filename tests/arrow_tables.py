@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 DAY = 86_400
@@ -20,6 +21,8 @@ TEXTS = [pa.string(), pa.large_string(), pa.string_view()]
 BINARIES = [pa.binary(), pa.large_binary(), pa.binary_view()]
 
 Values = st.SearchStrategy[Any]
+# What is generated is small; what is slow is the first use of a library.
+thorough = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,13 @@ def nested(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
     """Lists and structs of others, some of them null."""
     return st.one_of(
         st.builds(list_kind, inner, st.sampled_from([pa.list_, pa.large_list])),
-        inner.filter(is_fit_for_pairs).map(pair_kind),
-        st.lists(inner, min_size=1, max_size=2).map(struct_kind),
+        inner.filter(is_sliceable).map(pair_kind),
+        st.lists(inner.filter(is_sliceable), min_size=1, max_size=2).map(struct_kind),
     )
 
 
-def is_fit_for_pairs(kind: Kind) -> bool:
-    """Arrow's Rust library cannot read a slice of pairs of structs."""
+def is_sliceable(kind: Kind) -> bool:
+    """Arrow's Rust library cannot read a slice of structs of structs, or of pairs of them."""
     return not (pa.types.is_struct(kind.type) or pa.types.is_fixed_size_list(kind.type))
 
 
@@ -146,6 +149,11 @@ def maps(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
         return Kind(pa.map_(pa.string(), kind.type), pairs.map(lambda each: list(each.items())))
 
     return inner.map(make)
+
+
+flat = st.sampled_from(scalars())
+deep = st.one_of(flat, nested(flat), nested(nested(flat)))
+any_kind = st.one_of(deep, maps(flat))
 
 
 # === arrays and tables ===

@@ -8,13 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import arro3.core
+import exuvia
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 from pandas.testing import assert_frame_equal, assert_index_equal, assert_series_equal
-
-import exuvia
 
 Case = tuple[str, Callable[[], Any]]
 OSLO = zoneinfo.ZoneInfo("Europe/Oslo")

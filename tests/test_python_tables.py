@@ -1,4 +1,4 @@
-"""Tables and arrays between a Python program and its workers: whole, private, and through memory."""
+"""Tables and arrays between a program and its workers: whole, private, and through memory."""
 
 import dataclasses
 import pickle
@@ -50,7 +50,9 @@ def test_each_arrives_as_a_pickle_of_it_would(host: exuvia.Host, name: str) -> N
 
 
 def test_a_hundred_large_tables_and_arrays_in_one_call(host: exuvia.Host) -> None:
-    many = [pd.DataFrame({"x": np.full(MANY, n)}) if n % 2 else np.full(MANY, n) for n in range(100)]
+    many = [
+        pd.DataFrame({"x": np.full(MANY, n)}) if n % 2 else np.full(MANY, n) for n in range(100)
+    ]
     check_same(host.call("crossing:echo", many), many)
 
 
@@ -198,7 +200,13 @@ def test_time_limits_of_one_call_are_checked(host: exuvia.Host, wrong: Any) -> N
 
 def test_plain_values_tables_and_arrays_need_no_pickle() -> None:
     with exuvia.Host(CROSSING, pickle=False) as host:
-        for obj in (large(), np.arange(MANY), pl.DataFrame({"x": [1]}), {1: (2, {3.5})}, pa.table({})):
+        for obj in (
+            large(),
+            np.arange(MANY),
+            pl.DataFrame({"x": [1]}),
+            {1: (2, {3.5})},
+            pa.table({}),
+        ):
             expected = {"deep": [obj]}
             check_same(host.call("crossing:echo", {"deep": [obj]}), expected)
             check_same(host.target("crossing:echo")({"deep": [obj]}), expected)
@@ -228,10 +236,15 @@ ODD: list[Any] = [
 def test_without_pickles_anything_else_is_refused_by_the_name_of_its_place(odd: Any) -> None:
     name = type(odd).__name__
     calls: list[Any] = []
-    with exuvia.Host(CROSSING, pickle=False) as host, exuvia.Target(f"{CROSSING}:echo", pickle=False) as target:
+    with (
+        exuvia.Host(CROSSING, pickle=False) as host,
+        exuvia.Target(f"{CROSSING}:echo", pickle=False) as target,
+    ):
         echo = host.target("crossing:echo")
         calls = [target, target.outcome, target.stream, echo, echo.outcome, echo.stream]
-        calls += [lambda *args, **kwargs: exuvia.call(f"{CROSSING}:echo", *args, pickle=False, **kwargs)]
+        calls += [
+            lambda *args, **kwargs: exuvia.call(f"{CROSSING}:echo", *args, pickle=False, **kwargs)
+        ]
         for call in calls:
             with pytest.raises(TypeError, match=rf'^args\[0\]\["a"\]\[3\]: `.*{name}`'):
                 call({"a": [1, 2, 3, odd]})

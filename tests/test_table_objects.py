@@ -3,6 +3,7 @@
 import datetime as dt
 import gc
 import itertools
+import json
 import math
 import threading
 import weakref
@@ -19,7 +20,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from exuvia import Column, Stream, Table, Values, consume, produce
+from conftest import Call
+from exuvia import Column, Host, Stream, Table, Values, consume, produce, share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -665,6 +667,7 @@ def itself() -> list[Any]:
         ([0.5, 2**53 + 1], "value 1, 9007199254740993, has no exact place in float64"),
         ([[0.5], [1, 2**53 + 1]], "value 1[1], 9007199254740993, has no exact place"),
         ([{1: 2}], "value 0 is a dict with keys that are no str"),
+        ([{"a": {"\ud800": 1}}], 'value 0["a"] is a dict with a lone surrogate in a key'),
         ([object()], "value 0 is an object, which no column holds"),
         ([{1}], "value 0 is a set, which no column holds"),
         ([1j], "value 0 is a complex, which no column holds"),
@@ -869,3 +872,40 @@ def test_threads_share_a_table() -> None:
     for thread in threads:
         thread.join()
     assert faults == []
+
+
+# === a worker's own memory ===
+
+EDITING = """
+import exuvia
+
+def edit(table: exuvia.Table):
+    values = table["c0"].values()
+    with memoryview(values).cast("d") as seen:
+        before = seen[0]
+        seen[0] = -1.0
+    return before, table["c0"].to_list()[0]
+"""
+
+
+def test_a_wheel_beside_another_copy_of_the_runtime_knows_its_payloads(
+    call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "editing.py").write_text(EDITING)
+    source = year()
+    with pa.ipc.new_file(str(tmp_path / "year.arrow"), source.schema) as file:
+        file.write_table(source)
+    done = call(f"{tmp_path}/editing.py:edit", "--in", str(tmp_path / "year.arrow"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [source["c0"][0].as_py(), -1.0]
+
+
+def test_a_payload_is_written_to_in_place_and_nobody_else_sees_it(tmp_path: Path) -> None:
+    (tmp_path / "editing.py").write_text(EDITING)
+    source = year()
+    first = source["c0"][0].as_py()
+    with Host(tmp_path / "editing.py") as host:
+        shared = share(source)
+        for argument in (shared, shared, source):
+            assert host.call("editing:edit", argument) == (first, -1.0)
+    assert source["c0"][0].as_py() == first

@@ -15,6 +15,7 @@ __all__ = [
     "at_rest",
     "counts",
     "counts_later",
+    "crashes",
     "echo",
     "edit",
     "edit_arrays",
@@ -160,6 +161,12 @@ def frames(n: int, rows: int) -> Iterator[Any]:
             yield np.full(rows, number)
         else:
             yield {"at": number, "frame": pd.DataFrame({"x": np.full(rows, float(number))})}
+
+
+def crashes(after: int) -> Iterator[int]:
+    """Yield so many numbers, then end the worker."""
+    yield from range(after)
+    os.abort()
 
 
 def odd_third() -> Iterator[Any]:

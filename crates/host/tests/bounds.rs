@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use exuvia_core::Failure;
-use support::{Fakes, ask, call, call_bytes, end, memory, until};
+use support::{Fakes, ask, begun, call, call_bytes, call_streamed, end, memory, until};
 use tokio::sync::Mutex;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -76,5 +76,29 @@ async fn results_that_are_only_begun_are_bounded() {
         other => panic!("{other:?}"),
     }
     assert_eq!(ask(&pool, "sync", "echo 0 after").await, Ok("after".into()));
+    fakes.close(&pool).await;
+}
+
+/// A window each, and what the reading of the socket holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_nobody_reads_are_bounded() {
+    let _alone = ALONE.lock().await;
+    let fakes = Fakes::new("good");
+    let pool = fakes.pool(|config| config.concurrency = 64).await;
+    assert_eq!(ask(&pool, "sync", "echo 0 warm").await, Ok("warm".into()));
+    let before = memory();
+    let mut streams = Vec::new();
+    for n in 0..64 {
+        let command = format!("beside 100000000 s{n}");
+        streams.push(begun(call_streamed(&pool, "async", &command, LONG)).await.expect("begun"));
+    }
+    let full = |n| fakes.made(&format!("s{n}")) > 256 << 10;
+    until("all have made what they may", || (0..64).all(full)).await;
+    assert_eq!(ask(&pool, "sync", "echo 0 beside").await, Ok("beside".into()));
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 64 << 20, "{} MiB", grown >> 20);
+    drop(streams);
+    until("they end", || pool.status().running == 0).await;
+    assert_eq!(fakes.pids().len(), 1);
     fakes.close(&pool).await;
 }

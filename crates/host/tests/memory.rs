@@ -213,9 +213,7 @@ async fn a_feeder_is_told_when_nobody_reads_any_more() {
     let future = tokio::spawn(end(future));
     give(&mut feeder, b"feed-no-more 3000 t");
     let began = Instant::now();
-    let told = tokio::task::spawn_blocking(move || {
-        while feeder.write_all(&[0; 4096]).is_ok() {}
-    });
+    let told = tokio::task::spawn_blocking(move || while feeder.write_all(&[0; 4096]).is_ok() {});
     tokio::time::timeout(LONG, told).await.expect("told").expect("no panic");
     assert!(began.elapsed() < Duration::from_millis(2500), "only with the call's end");
     assert_eq!(future.await.expect("an end"), Ok("t".into()));

@@ -5,10 +5,10 @@ mod support;
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
-use exuvia_core::Failure;
+use exuvia_core::{Failure, Payload, Rest};
 use exuvia_host::Pool;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Fakes, call, descriptors, until};
+use support::{Fakes, call, call_streamed, descriptors, read_all, streamed, until};
 
 /// A small generator of numbers, the same on each run.
 struct Random(u64);
@@ -31,7 +31,7 @@ async fn caller(pool: Arc<Pool>, number: u64) -> Vec<(String, End)> {
     let mut ends = Vec::new();
     for turn in 0..CALLS {
         let tag = format!("{number}.{turn}");
-        let (handler, command) = match random.below(40) {
+        let (handler, command) = match random.below(46) {
             0..=19 => ("sync", format!("echo 0 {tag}")),
             20..=23 => ("other", format!("block {} {tag}", random.below(6))),
             24..=31 => ("async", format!("sleep {} {tag}", random.below(20))),
@@ -41,6 +41,11 @@ async fn caller(pool: Arc<Pool>, number: u64) -> Vec<(String, End)> {
             35 => ("sync", format!("answer-and-die 9 {tag}")),
             36 => ("sync", format!("exit 3 {tag}")),
             37 => ("sync", format!("stranger 0 {tag}")),
+            38 => ("sync", format!("memory {} {tag}", 1 + random.below(300_000))),
+            39 => ("async", format!("attach {} {tag}", random.below(65))),
+            40 => ("sync", format!("stream {} {tag}", random.below(600_000))),
+            41 => ("async", format!("beside {} {tag}", random.below(600_000))),
+            42 => ("async", format!("beside-dies {} {tag}", random.below(200_000))),
             _ => ("async", format!("echo 0 {tag}")),
         };
         // The misdeeds that stop a pool for long are rare.
@@ -54,7 +59,7 @@ async fn caller(pool: Arc<Pool>, number: u64) -> Vec<(String, End)> {
             _ => 8_000,
         });
         let timeout = if command.starts_with("late") { Duration::from_millis(40) } else { timeout };
-        let future = call(&pool, handler, &command, timeout);
+        let future = call_streamed(&pool, handler, &command, timeout);
         let end = match random.below(12) {
             0 => {
                 drop(future);
@@ -67,13 +72,26 @@ async fn caller(pool: Arc<Pool>, number: u64) -> Vec<(String, End)> {
                     .unwrap_or_else(|_| panic!("`{command}` has no end")),
             ),
         };
-        let end = end.map(|outcome| match outcome.result {
-            Ok(payload) => Ok(String::from_utf8_lossy(&payload.body).into_owned()),
-            Err(failure) => Err(*failure),
-        });
+        let end = match end.map(|outcome| outcome.result) {
+            None => None,
+            Some(Err(failure)) => Some(Err(*failure)),
+            Some(Ok(Payload { rest: Some(rest), .. })) => read(&rest, &mut random, &tag).await,
+            Some(Ok(payload)) => Some(Ok(String::from_utf8_lossy(&payload.body).into_owned())),
+        };
         ends.push((tag, end));
     }
     ends
+}
+
+/// Reads a result that comes in pieces; at times not to its end.
+async fn read(rest: &Rest, random: &mut Random, tag: &str) -> End {
+    if random.below(4) == 0 {
+        drop(rest.next().await);
+        return None;
+    }
+    let (bytes, end) = read_all(rest).await;
+    assert!(bytes == streamed(bytes.len()), "{tag}: in order");
+    Some(end.map(|()| tag.to_owned()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,7 +138,8 @@ async fn every_call_has_one_end_and_runs_at_most_once() {
         let word = match end {
             None => "dropped".to_owned(),
             Some(Ok(text)) => {
-                assert!(text == tag || text.starts_with('x') || text.is_empty(), "{tag}: {text}");
+                let is_its_own = text.starts_with(tag) || text.starts_with('x') || text.is_empty();
+                assert!(is_its_own, "{tag}: {text}");
                 assert_eq!(times, 1, "{tag} was answered and did not run");
                 "ok".to_owned()
             }

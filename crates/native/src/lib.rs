@@ -26,4 +26,10 @@ mod _exuvia_runtime {
     use exuvia_runtime::tables::{Column, Field, Table, Values};
     #[pymodule_export]
     use exuvia_runtime::{main, zygote_main};
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        exuvia_runtime::tables::publish(module)
+    }
 }

@@ -549,11 +549,7 @@ impl From<&Payload> for Outgoing {
         let memory = payload.region.iter().chain(&payload.attached);
         let descriptors = memory.map(|region| region.memory.clone()).collect();
         match &payload.region {
-            Some(region) => Self {
-                shared: Some(region.length),
-                descriptors,
-                ..Self::default()
-            },
+            Some(region) => Self { shared: Some(region.length), descriptors, ..Self::default() },
             None if payload.feed.is_some() => Self {
                 fed: true,
                 descriptors: payload.feed.iter().map(|feed| feed.0.clone()).collect(),

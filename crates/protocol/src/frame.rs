@@ -205,7 +205,8 @@ impl CallHead {
         if bytes.len() < text_length {
             return Err(wrong("shorter than its text arguments"));
         }
-        let head = Self { handler, codec, accept, time_left_ms, public_id, trace, flags, descriptors };
+        let head =
+            Self { handler, codec, accept, time_left_ms, public_id, trace, flags, descriptors };
         Ok(ReadCallHead { head, text_length, payload_length })
     }
 

@@ -48,17 +48,19 @@ fn plan() -> impl Strategy<Value = Plan> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.2),
     )
-        .prop_map(|(by_host, (payload, shared, attached), text, trace, end, refuse, cancel)| Plan {
-            by_host,
-            payload,
-            shared,
-            attached,
-            text,
-            trace,
-            end,
-            refuse,
-            cancel,
-        })
+        .prop_map(
+            |(by_host, (payload, shared, attached), text, trace, end, refuse, cancel)| Plan {
+                by_host,
+                payload,
+                shared,
+                attached,
+                text,
+                trace,
+                end,
+                refuse,
+                cancel,
+            },
+        )
 }
 
 /// Mostly none, at times as many as there may be.

@@ -11,7 +11,9 @@ use exuvia_protocol::{
 };
 use proptest::prelude::*;
 use support::{
-    Choices, RawFrame, call_body, cases, connected, data::Data, frame, noise,
+    Choices, RawFrame, call_body, cases, connected,
+    data::Data,
+    frame, noise,
     pipe::{Pipe, descriptor, identity, open_copies},
     result_body, say, tell,
 };
@@ -256,7 +258,7 @@ fn descriptors_of_incomplete_payloads_are_bounded_and_closed() {
     let of = identity(&one);
     let mut worker = connected(Role::Worker, LIMITS, LIMITS);
     let attached = Said { descriptors: 64, length: 9, bytes: 5, more: MORE, ..PLAIN };
-    let mut begin = |worker: &mut Connection, call| {
+    let begin = |worker: &mut Connection, call| {
         let came = (0..64).map(|_| one.try_clone().expect("another")).collect();
         worker.descriptors(came).expect("they are taken");
         tell(worker, &attached.frame(Kind::Call, call))

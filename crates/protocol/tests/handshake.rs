@@ -165,9 +165,7 @@ fn only_a_worker_is_ready_and_only_once() {
 #[test]
 fn nothing_about_a_call_comes_before_the_worker_is_ready() {
     for role in ROLES {
-        for kind in
-            [Kind::Call, Kind::Result, Kind::Failure, Kind::Data, Kind::Credit, Kind::End]
-        {
+        for kind in [Kind::Call, Kind::Result, Kind::Failure, Kind::Data, Kind::Credit, Kind::End] {
             let what = unexpected(greeted(role), &good(kind, role));
             assert_eq!(what, "the worker is not ready yet");
         }

@@ -4,7 +4,8 @@ mod support;
 
 use exuvia_core::{Codec, Failure};
 use exuvia_protocol::{
-    Connection, Event, Hello, IncomingCall, IncomingResult, Limits, OutgoingCall, ProtocolError, Ready, Role,
+    Connection, Event, Hello, IncomingCall, IncomingResult, Limits, OutgoingCall, ProtocolError,
+    Ready, Role,
     frame::{CallHead, HEADER, Kind, MORE, ResultHead, STREAMS},
 };
 use proptest::prelude::*;
@@ -230,7 +231,8 @@ fn any_frame() -> impl Strategy<Value = RawFrame> {
                 11 => END.to_vec(),
                 12 => stream_body(),
                 13 => {
-                    let mut body = if fits { call_body(b"", length, b"") } else { result_body(length, b"") };
+                    let mut body =
+                        if fits { call_body(b"", length, b"") } else { result_body(length, b"") };
                     body[if fits { 32 } else { 1 }] = text as u8 & 7;
                     body[if fits { 33 } else { 2 }] = rest.len() as u8 & 3;
                     body

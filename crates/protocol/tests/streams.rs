@@ -71,6 +71,7 @@ proptest! {
                 let piece = noise(made.len() as u64, piece);
                 made.extend_from_slice(&piece);
                 maker.add(2, piece);
+                assert!(made.len() < 16 << 20, "it never has enough");
             }
         };
         // Nobody looks at what arrives.
@@ -212,8 +213,11 @@ fn streams_and_whole_payloads_take_turns_and_delay_what_is_small_by_little() {
     let ahead: usize = frames[..place].iter().map(|frame| 16 + frame.body.len()).sum();
     assert!(ahead == before && before <= 320 << 10, "{ahead} bytes before it");
     // Of three that all have something to send, none has two turns while another has none.
-    let turns: Vec<u64> =
-        frames.iter().filter(|frame| frame.kind == Kind::Data as u8).map(|frame| frame.call).collect();
+    let turns: Vec<u64> = frames
+        .iter()
+        .filter(|frame| frame.kind == Kind::Data as u8)
+        .map(|frame| frame.call)
+        .collect();
     for window in turns[..90].windows(3) {
         assert!([2, 4, 6].iter().all(|call| window.contains(call)), "{turns:?}");
     }
@@ -279,7 +283,7 @@ fn assert_wrong(frames: &[RawFrame], because: &str) {
     for role in ROLES {
         let (last, before) = frames.split_last().expect("some");
         told(role, before).unwrap_or_else(|error| panic!("{because}: too early: {error}"));
-        let error = told(role, &[before, &[last.clone()]].concat()).expect_err(because);
+        let error = told(role, &[before, std::slice::from_ref(last)].concat()).expect_err(because);
         assert!(error.to_string().contains(because), "{because}: {error}");
     }
 }
@@ -359,8 +363,14 @@ fn a_call_has_one_answer_in_one_of_its_shapes() {
 
 #[test]
 fn an_end_says_how_long_it_ran_and_what_was_copied() {
-    for body in [&b""[..], &[0; 7], &[0; 8], b"12345678\xc0", b"12345678\x91\x93", b"12345678\xdd\xff\xff\xff\xff"]
-    {
+    for body in [
+        &b""[..],
+        &[0; 7],
+        &[0; 8],
+        b"12345678\xc0",
+        b"12345678\x91\x93",
+        b"12345678\xdd\xff\xff\xff\xff",
+    ] {
         for role in ROLES {
             told(role, &[begun(), frame(Kind::End, 2, body)]).expect_err("no such end");
         }

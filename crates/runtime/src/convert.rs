@@ -97,6 +97,16 @@ pub(crate) fn kind_of(object: &Bound<'_, PyAny>) -> Option<u8> {
     module.getattr("kind_of").ok()?.call1((object,)).ok()?.extract().ok()?
 }
 
+/// Whether an array is one that NumPy's format gives back as it was.
+pub(crate) fn is_faithful_array(array: &Bound<'_, PyAny>) -> bool {
+    let py = array.py();
+    let answer = || {
+        let module = modules(py)?.exchange.bind(py);
+        module.getattr("is_tensor")?.call1((array,))?.is_truthy()
+    };
+    answer().unwrap_or(false)
+}
+
 /// A table as what it was.
 pub(crate) fn of_kind<'py>(
     py: Python<'py>,

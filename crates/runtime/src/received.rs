@@ -21,6 +21,7 @@ use crate::{
     raised,
     tables::{Table, from_rows_or_columns, produce},
     tensor,
+    values::is_plain_array,
 };
 
 /// How a value fits a parameter.
@@ -94,9 +95,13 @@ pub(crate) fn argument<'py>(
 ) -> Result<Fits<'py>, Failure> {
     let py = python.py();
     let target = param.table.as_ref().map(|table| table.bind(py));
+    let is_array = is_plain_array(value);
+    let wants_array = || target.is_some_and(|target| target.eq("numpy").unwrap_or(false));
     let table = if let Ok(table) = value.cast::<Table>() {
         table.clone()
-    } else if target.is_some() && (is_rows || convert::is_table(value)) {
+    } else if is_array && wants_array() {
+        return Ok(Fits::As(value.clone()));
+    } else if target.is_some() && (is_rows || is_array || convert::is_table(value)) {
         match as_table(value, is_rows, copies) {
             Ok(table) => table,
             Err(error) if is_innocent(&error, py) => return Err(raised::exception(python, &error)),

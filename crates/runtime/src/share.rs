@@ -8,7 +8,7 @@ use pyo3::{
     prelude::*,
 };
 
-use crate::{attach, convert, encode, tensor};
+use crate::{attach, convert, encode, tensor, values::is_plain_array};
 
 /// A table or array in memory that any worker can map. As an argument of a call it is what it was
 /// made of, and nothing is copied.
@@ -48,10 +48,25 @@ pub fn share(obj: &Bound<'_, PyAny>) -> PyResult<Shared> {
         let (sealed, number) = (sealed(spilled)?, attach::TENSOR);
         return Ok(Shared { sealed, number, kind: None, name });
     }
-    let neither = || PyTypeError::new_err(format!("a `{name}` is neither a table nor an array"));
-    let kind = convert::kind_of(obj).or_else(|| convert::is_table(obj).then_some(0));
-    let kind = kind.ok_or_else(neither)?;
-    let table = convert::take_faithfully(obj, &mut copies)?.ok_or_else(neither)?;
+    if !convert::is_table(obj) && !is_plain_array(obj) {
+        let message = format!("a `{name}` is neither a table nor an array");
+        return Err(PyTypeError::new_err(message));
+    }
+    let unfit = |why: &str| {
+        PyTypeError::new_err(format!("this `{name}` cannot be shared: {why}"))
+    };
+    let changed = "as a table it would not stay what it is; `exuvia.Table.from_arrow` makes one";
+    let kind = convert::kind_of(obj).ok_or_else(|| unfit(changed))?;
+    let table = match convert::take_faithfully(obj, &mut copies) {
+        Ok(table) => table.ok_or_else(|| unfit(changed))?,
+        Err(error)
+            if error.is_instance_of::<PyTypeError>(py)
+                || error.is_instance_of::<PyValueError>(py) =>
+        {
+            return Err(unfit(&error.value(py).to_string()));
+        }
+        Err(error) => return Err(error),
+    };
     let spilled = py.detach(|| encode::write_ipc(&table)).map_err(raised)?;
     let sealed = sealed(spilled)?;
     Ok(Shared { sealed, number: attach::TABLE, kind: Some(kind), name })

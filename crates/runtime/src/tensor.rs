@@ -15,10 +15,9 @@ use pyo3::{
 
 use crate::{convert, encode::outgoing, tables::Values, values::is_plain_array};
 
-/// Whether an object is an array that `.npy` holds: of NumPy's own class, not of objects.
+/// Whether an object is an array that `.npy` gives back as it was.
 pub(crate) fn is_tensor(object: &Bound<'_, PyAny>) -> bool {
-    let has_objects = || object.getattr("dtype")?.getattr("hasobject")?.is_truthy();
-    is_plain_array(object) && has_objects().is_ok_and(|has_objects| !has_objects)
+    is_plain_array(object) && convert::is_faithful_array(object)
 }
 
 /// An array as a payload.

@@ -110,23 +110,20 @@ impl Streamed {
             }
             return Poll::Ready(Some(Err(BrokenOff)));
         }
-        loop {
-            match ready!(self.rest.poll_next(cx)) {
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(Ok(piece)) => return Poll::Ready(Some(Ok(piece))),
-                None => {
-                    if let Some(mut counted) = self.counted.take() {
-                        counted.completed();
-                    }
-                    return Poll::Ready(None);
+        match ready!(self.rest.poll_next(cx)) {
+            Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
+            None => {
+                if let Some(mut counted) = self.counted.take() {
+                    counted.completed();
                 }
-                Some(Err(failure)) => {
-                    self.log(&failure);
-                    self.failure = Some(failure);
-                    // An error throws away what waits to be written: let that go out first.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+                Poll::Ready(None)
+            }
+            Some(Err(failure)) => {
+                self.log(&failure);
+                self.failure = Some(failure);
+                // An error throws away what waits to be written: let that go out first.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }

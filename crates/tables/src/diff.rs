@@ -37,7 +37,9 @@ pub fn diff(expected: &Schema, found: &Schema) -> Option<SchemaDiff> {
                 let near = nearest(field.name(), extra.iter().map(|extra| extra.name()));
                 missing(field, near, &mut lines);
                 let meant = extra.iter().find(|extra| Some(extra.name().as_str()) == near);
-                if let Some(meant) = meant && shown.insert(meant.name()) {
+                if let Some(meant) = meant
+                    && shown.insert(meant.name())
+                {
                     lines.push(format!("+ {}", line(meant)));
                 }
             }
@@ -88,9 +90,8 @@ fn line(field: &Field) -> String {
 
 /// The type's name in lower case, with what is in it.
 pub(crate) fn type_name(data_type: &DataType) -> String {
-    let fields = |fields: &Fields| {
-        fields.iter().map(|field| line(field)).collect::<Vec<_>>().join(", ")
-    };
+    let fields =
+        |fields: &Fields| fields.iter().map(|field| line(field)).collect::<Vec<_>>().join(", ");
     let child = |field: &Field| {
         let not_null = if field.is_nullable() { "" } else { " not null" };
         format!("{}{not_null}", type_name(field.data_type()))

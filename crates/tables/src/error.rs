@@ -80,7 +80,8 @@ impl ReadError {
                 Ok(ours) => *ours,
                 Err(other) => Self::malformed(format, other.to_string()),
             },
-            ArrowError::IoError(_, source) => Self::io(format, source),
+            // Not of the source: it is read by us. A decompressor says it so.
+            ArrowError::IoError(said, _) => Self::malformed(format, said),
             other => Self::malformed(format, said(&other)),
         }
     }

@@ -14,6 +14,7 @@
 
 mod buffers;
 mod csv;
+mod dictionaries;
 mod diff;
 mod error;
 mod format;

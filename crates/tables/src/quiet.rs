@@ -29,8 +29,8 @@ fn message(panic: &(dyn Any + Send)) -> String {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     match said {
-        Some(said) => format!("the decoder gave up on it ({said})"),
-        None => "the decoder gave up on it".to_owned(),
+        Some(said) => format!("the library gave up on it ({said})"),
+        None => "the library gave up on it".to_owned(),
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_panic_becomes_its_message() {
         let said = guarded(|| -> u8 { panic!("no {}", "luck") }).unwrap_err();
-        assert_eq!(said, "the decoder gave up on it (no luck)");
+        assert_eq!(said, "the library gave up on it (no luck)");
         assert_eq!(guarded(|| 1), Ok(1));
     }
 }

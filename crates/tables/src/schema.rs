@@ -2,7 +2,10 @@
 
 use arrow_schema::{DataType, Field, Schema};
 
-use crate::{Format, Limits, ReadError, table::MAX_DEPTH};
+use crate::{
+    Format, Limits, ReadError, WriteError,
+    table::{MAX_DEPTH, MAX_PARQUET_DEPTH},
+};
 
 /// Refuses schemas that no library could take over: too wide, too deep, with impossible types.
 pub(crate) fn check(schema: &Schema, format: Format, limits: &Limits) -> Result<(), ReadError> {
@@ -18,6 +21,38 @@ pub(crate) fn check(schema: &Schema, format: Format, limits: &Limits) -> Result<
 
 pub(crate) fn too_wide(format: Format, limits: &Limits) -> ReadError {
     ReadError::too_large(format, format!("it has more than {} columns", limits.max_columns))
+}
+
+/// How deep types are nested in one another, at most.
+pub(crate) fn depth(data_type: &DataType) -> usize {
+    let deepest = match data_type {
+        DataType::Dictionary(_, values) => depth(values),
+        DataType::List(child)
+        | DataType::LargeList(child)
+        | DataType::ListView(child)
+        | DataType::LargeListView(child)
+        | DataType::FixedSizeList(child, _)
+        | DataType::Map(child, _)
+        | DataType::RunEndEncoded(_, child) => depth(child.data_type()),
+        DataType::Struct(children) => {
+            children.iter().map(|child| depth(child.data_type())).max().unwrap_or(0)
+        }
+        DataType::Union(children, _) => {
+            children.iter().map(|(_, child)| depth(child.data_type())).max().unwrap_or(0)
+        }
+        _ => 0,
+    };
+    deepest + 1
+}
+
+/// Refuses to write what readers could not read, or what would take too much stack.
+pub(crate) fn check_depth(schema: &Schema, format: Format) -> Result<(), WriteError> {
+    let most = if format == Format::Parquet { MAX_PARQUET_DEPTH } else { MAX_DEPTH };
+    let deep = schema.fields().iter().find(|field| depth(field.data_type()) > most);
+    deep.map_or(Ok(()), |field| {
+        let why = format!("column \"{}\" is nested more than {most} deep", field.name());
+        Err(WriteError::unsupported(format, why))
+    })
 }
 
 pub(crate) fn too_deep(name: &str) -> String {

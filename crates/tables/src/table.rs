@@ -1,9 +1,9 @@
 //! A table in memory, and how much of one may be made.
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, RecordBatchOptions, new_empty_array};
 use arrow_schema::{ArrowError, SchemaRef};
 
-use crate::{Format, ReadError, buffers};
+use crate::{Format, ReadError, buffers, dictionaries};
 
 /// Batches of rows under one schema.
 #[derive(Debug, Clone)]
@@ -36,6 +36,9 @@ pub(crate) struct Budget {
 /// Lists within lists, structs within structs: so deep at most.
 pub(crate) const MAX_DEPTH: usize = 64;
 
+/// Of Parquet less: its writer takes tens of KiB of stack for each.
+pub(crate) const MAX_PARQUET_DEPTH: usize = 32;
+
 // === impl Table ===
 
 impl Table {
@@ -51,14 +54,26 @@ impl Table {
         buffers::bytes(&self.batches)
     }
 
-    /// All rows in one batch. Copies nothing where there is one already.
+    /// All rows in one batch, dictionaries put together. Copies nothing where there is one already.
     ///
     /// # Errors
     /// The rows do not fit one batch: a column has more text than its type can count.
     pub fn concat(&self) -> Result<RecordBatch, ArrowError> {
         match self.batches.as_slice() {
             [only] => Ok(only.clone()),
-            several => arrow_select::concat::concat_batches(&self.schema, several),
+            several => {
+                let columns: Result<Vec<_>, _> = (0..self.schema.fields().len())
+                    .map(|index| match several {
+                        [] => Ok(new_empty_array(self.schema.field(index).data_type())),
+                        _ => {
+                            let column = |batch: &RecordBatch| batch.column(index).clone();
+                            dictionaries::join(&several.iter().map(column).collect::<Vec<_>>())
+                        }
+                    })
+                    .collect();
+                let options = RecordBatchOptions::new().with_row_count(Some(self.rows()));
+                RecordBatch::try_new_with_options(self.schema.clone(), columns?, &options)
+            }
         }
     }
 }

@@ -7,8 +7,14 @@ use arrow_ipc::writer::{FileWriter, StreamEncoder};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use crate::{
-    Format, Table, WriteError, csv::CsvWriter, diff, ipc::{has_dictionary, whole}, json::JsonWriter,
-    parquet::ParquetWriter, quiet::guarded,
+    Format, Table, WriteError,
+    csv::CsvWriter,
+    diff,
+    ipc::{has_dictionary, whole},
+    json::JsonWriter,
+    parquet::ParquetWriter,
+    quiet::guarded,
+    schema::check_depth,
 };
 
 /// Writes a whole table.
@@ -53,6 +59,7 @@ impl<W: Write + Send> Writer<W> {
     /// # Errors
     /// As [`write`].
     pub fn new(format: Format, schema: SchemaRef, out: W) -> Result<Self, WriteError> {
+        check_depth(&schema, format)?;
         let sink = caught(format, || Sink::new(format, &schema, out))?;
         Ok(Self { format, schema, sink })
     }
@@ -123,7 +130,9 @@ impl<W: Write + Send> Sink<W> {
                 let mut encoder = StreamEncoder::try_new(schema).map_err(wrong)?;
                 let mut out = out;
                 // The encoder gives the schema with the first batch; an empty one brings it out now.
-                for piece in encoder.encode(&RecordBatch::new_empty(schema.clone())).map_err(wrong)? {
+                for piece in
+                    encoder.encode(&RecordBatch::new_empty(schema.clone())).map_err(wrong)?
+                {
                     out.write_all(&piece)?;
                 }
                 Self::Stream { encoder, out }

@@ -1,10 +1,14 @@
 //! What is written is read back equal, and without a copy where that is promised.
+#![allow(clippy::unwrap_used, reason = "in a test a value that is not there is the failure")]
 
 mod common;
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    StringViewArray, UInt32Array, cast::AsArray, types::UInt32Type,
+};
 use arrow_buffer::Buffer;
 use arrow_ipc::{
     CompressionType,
@@ -38,7 +42,8 @@ fn assert_same(back: &Table, table: &Table) {
     assert_eq!(back.schema, table.schema);
     assert_eq!(back.rows(), table.rows());
     // Batches may be cut otherwise, so rows are compared.
-    let mut left = back.batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| batch.slice(row, 1)));
+    let mut left =
+        back.batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| batch.slice(row, 1)));
     for batch in &table.batches {
         for row in 0..batch.num_rows() {
             assert_eq!(left.next().unwrap(), batch.slice(row, 1));
@@ -225,4 +230,18 @@ fn a_table_is_put_together_and_measured() {
     // x: 800, n: 800 and 13 of bits, s: 404 offsets and 190 digits; shared by both batches.
     assert_eq!(table.bytes(), 800 + 800 + 13 + 404 + 190);
     assert_eq!(Buffer::from(written(Format::ArrowStream, &table)).len() % 8, 0);
+}
+
+#[test]
+fn categories_as_polars_has_them_go_into_parquet() {
+    let values = Arc::new(StringViewArray::from(vec!["low", "a word too long for a view"]));
+    let keys = UInt32Array::from(vec![Some(1), None, Some(0)]);
+    let column: ArrayRef = Arc::new(DictionaryArray::<UInt32Type>::new(keys, values));
+    let batch = RecordBatch::try_from_iter([("c", column)]).unwrap();
+    let table = Table { schema: batch.schema(), batches: vec![batch] };
+    let back = parsed(Format::Parquet, &written(Format::Parquet, &table)).table.concat().unwrap();
+    assert!(matches!(back.column(0).data_type(), DataType::Dictionary(..)));
+    let texts = arrow_cast::cast(back.column(0), &DataType::Utf8).unwrap();
+    let texts: Vec<_> = texts.as_string::<i32>().iter().collect();
+    assert_eq!(texts, [Some("a word too long for a view"), None, Some("low")]);
 }

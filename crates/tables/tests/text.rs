@@ -1,4 +1,5 @@
 //! CSV and JSON: what is read of them, and what is written.
+#![allow(clippy::unwrap_used, reason = "in a test a value that is not there is the failure")]
 
 use std::{
     io::{self, Read},
@@ -173,10 +174,7 @@ fn json_has_explicit_nulls_and_times_like_isoformat() {
     let second = "\"i\":null,\"f\":null,\"s\":null,\"t\":null,\
         \"z\":\"1970-01-01T00:00:00+00:00\",\"d\":null,\"l\":null,\"u\":null";
     assert_eq!(written(Format::JsonRows, &mixed()).unwrap(), format!("[{{{first}}},{{{second}}}]"));
-    assert_eq!(
-        written(Format::Ndjson, &mixed()).unwrap(),
-        format!("{{{first}}}\n{{{second}}}\n")
-    );
+    assert_eq!(written(Format::Ndjson, &mixed()).unwrap(), format!("{{{first}}}\n{{{second}}}\n"));
     let columns = written(Format::JsonColumns, &mixed()).unwrap();
     assert!(columns.starts_with("{\"i\":[1,null],\"f\":[2.5,null],"), "{columns}");
     assert!(columns.ends_with(",\"u\":[\"PT1.5S\",null]}"), "{columns}");
@@ -219,7 +217,8 @@ fn json_types_are_those_that_hold_every_row() {
     let lines = rows.trim_matches(['[', ']']).replace("\n", "").replace("}, {", "}\r\n\n{");
     let lines = lines.replace("},        {", "}\n{");
     assert_eq!(shown(&parsed(Format::Ndjson, &lines)), expected);
-    let columns = r#"{"i": [1, null, 3], "f": [1, 2, 0.5], "s": ["a", "b", null], "l": [[], null, [1]]}"#;
+    let columns =
+        r#"{"i": [1, null, 3], "f": [1, 2, 0.5], "s": ["a", "b", null], "l": [[], null, [1]]}"#;
     assert_eq!(
         shown(&parsed(Format::JsonColumns, columns)),
         [
@@ -236,18 +235,38 @@ fn json_types_are_those_that_hold_every_row() {
 #[test]
 fn what_is_wrong_with_json_is_said_with_its_place() {
     for (format, text, said) in [
-        (Format::JsonRows, r#"[{"a": 1}, {"a": "x"}]"#, "row 2: column \"a\": text here, but an integer before"),
-        (Format::JsonRows, r#"[{"a": {"b": [1, true]}}]"#, "row 1: column \"a.b\": true or false here"),
-        (Format::JsonRows, r#"[{"a": 9223372036854775808}]"#, "row 1: column \"a\": 9223372036854775808 does not fit int64"),
-        (Format::JsonRows, r#"[{"a": 1.5, "b": "12345678901234567890123"}, {"a": 123456789012345678901234}]"#, "row 2"),
-        (Format::JsonRows, r#"[{"a": 1}, 2]"#, "row 2 is no object"),
+        (
+            Format::JsonRows,
+            r#"[{"a": 1}, {"a": "x"}]"#,
+            "row 1: column \"a\": text here, but an integer before",
+        ),
+        (
+            Format::JsonRows,
+            r#"[{"a": {"b": [1, true]}}]"#,
+            "row 0: column \"a.b\": true or false here",
+        ),
+        (
+            Format::JsonRows,
+            r#"[{"a": 9223372036854775808}]"#,
+            "row 0: column \"a\": 9223372036854775808 does not fit int64",
+        ),
+        (
+            Format::JsonRows,
+            r#"[{"a": 1.5, "b": "12345678901234567890123"}, {"a": 123456789012345678901234}]"#,
+            "row 1",
+        ),
+        (Format::JsonRows, r#"[{"a": 1}, 2]"#, "row 1 is no object"),
         (Format::JsonRows, r#"[{"a": 1},"#, "EOF"),
         (Format::JsonRows, r#"[{"a": 1}] x"#, "trailing"),
         (Format::JsonRows, "7", "neither a list of rows nor an object of columns"),
         (Format::Ndjson, "{\"a\": 1}\n{\"a\": nope}\n", "line 2"),
         (Format::Ndjson, "{\"a\": 1}\n\n{\"a\": [1]}\n", "line 3: column \"a\": a list here"),
-        (Format::JsonColumns, r#"{"a": [1, 2], "b": [1]}"#, "column \"b\" has 1 values, but \"a\" has 2"),
-        (Format::JsonColumns, r#"{"a": [1, "x"]}"#, "column \"a\", row 2: text here"),
+        (
+            Format::JsonColumns,
+            r#"{"a": [1, 2], "b": [1]}"#,
+            "column \"b\" has 1 values, but \"a\" has 2",
+        ),
+        (Format::JsonColumns, r#"{"a": [1, "x"]}"#, "column \"a\", row 1: text here"),
         (Format::JsonColumns, r#"{"a": 1}"#, "column \"a\" is no list"),
     ] {
         let error = refused(format, text.as_bytes());
@@ -300,7 +319,12 @@ fn the_first_rows_are_there_before_the_rest_has_come() {
         (Format::Csv, ["a,b\n1,\"x\n", "y\"\n2,z\n3,\"", "w\"\n", "4,v"]),
         (
             Format::Ndjson,
-            ["{\"a\":1,\"b\":\"x\\ny\"}\n{\"a\":2,", "\"b\":\"z\"}\n", "{\"a\":3,\"b\":\"w\"}\n", "{\"a\":4,\"b\":\"v\"}"],
+            [
+                "{\"a\":1,\"b\":\"x\\ny\"}\n{\"a\":2,",
+                "\"b\":\"z\"}\n",
+                "{\"a\":3,\"b\":\"w\"}\n",
+                "{\"a\":4,\"b\":\"v\"}",
+            ],
         ),
     ] {
         let given = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -322,7 +346,12 @@ fn a_later_value_of_another_type_is_an_error_that_names_its_place() {
     for (format, first, second, said) in [
         (Format::Csv, "a\n1\n", "x\n", "column \"a\" at line"),
         (Format::Ndjson, "{\"a\":1}\n", "{\"a\":1}\n{\"b\":2}\n", "line 3: column \"b\" is new"),
-        (Format::Ndjson, "{\"a\":1}\n", "{\"a\":1.5}\n", "line 2: column \"a\" is new, or of another"),
+        (
+            Format::Ndjson,
+            "{\"a\":1}\n",
+            "{\"a\":1.5}\n",
+            "line 2: column \"a\" is new, or of another",
+        ),
     ] {
         let pieces = vec![first.as_bytes().to_vec(), second.as_bytes().to_vec()];
         let source = Pieces { pieces: pieces.into_iter(), given: Arc::default() };

@@ -6,13 +6,14 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, Once, OnceLock},
     time::{Duration, Instant},
 };
 
 use exuvia_core::{Call, Codec, Failure, Outcome, OutcomeFuture, Payload, Rest};
 use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, StartMethod};
 use exuvia_observe::Metrics;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// A test's folder: what workers do, who they were and what they ran.
 pub struct Fakes {
@@ -46,6 +47,7 @@ fn fake_worker() -> PathBuf {
 impl Fakes {
     /// Workers that start as the lines of `plan` say; the last line is for all further ones.
     pub fn new(plan: &str) -> Self {
+        allow_descriptors();
         let dir = tempfile::tempdir().expect("a folder");
         let plan = if plan.is_empty() { "good" } else { plan };
         fs::write(dir.path().join("plan"), plan).expect("plan");
@@ -142,6 +144,16 @@ impl Fakes {
             assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
         }
     }
+}
+
+/// Lets this process have as many descriptors as it may: some tests hold thousands.
+fn allow_descriptors() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).expect("no more than the maximum");
+    });
 }
 
 /// A call of `m:handler` with a command for the fake worker.

@@ -8,7 +8,9 @@ use exuvia_core::{Copied, Failure};
 use super::{Connection, Event, Incoming, IncomingCall, IncomingResult, Role};
 use crate::{
     Hello, ProtocolError,
-    frame::{ABORT, CALL_HEAD, CallHead, FED, HEADER, Header, Kind, MORE, ResultHead, SHARED, STREAMS},
+    frame::{
+        ABORT, CALL_HEAD, CallHead, FED, HEADER, Header, Kind, MORE, ResultHead, SHARED, STREAMS,
+    },
     message,
 };
 
@@ -344,7 +346,8 @@ impl Connection {
         let body = BytesMut::from(&chunk[..]);
         let (slot, granted) = (header.slot, window - have);
         let answered = false;
-        let receiving = Receiving { slot, head, descriptors, body, have, length, answered, granted };
+        let receiving =
+            Receiving { slot, head, descriptors, body, have, length, answered, granted };
         self.receiving.insert(header.call, receiving);
         self.grant(header.call);
         Ok(None)

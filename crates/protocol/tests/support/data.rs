@@ -1,10 +1,6 @@
 //! What scripts send, and whether it is what arrived.
 
-use std::{
-    collections::VecDeque,
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{collections::VecDeque, os::fd::OwnedFd, sync::Arc};
 
 use bytes::Bytes;
 use exuvia_core::Copied;

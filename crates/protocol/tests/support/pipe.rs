@@ -4,11 +4,12 @@ use std::{
     collections::VecDeque,
     fs::File,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
-    sync::Arc,
+    sync::{Arc, Once},
 };
 
 use bytes::{Bytes, BytesMut};
 use exuvia_protocol::ToSend;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// What was written and not read.
 #[derive(Default)]
@@ -19,8 +20,19 @@ pub(crate) struct Pipe {
     read: u64,
 }
 
+/// Lets this process have as many descriptors as it may.
+fn allow_descriptors() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).expect("no more than the maximum");
+    });
+}
+
 /// A descriptor of something that is unlike all others.
 pub(crate) fn descriptor() -> Arc<OwnedFd> {
+    allow_descriptors();
     let (reader, _) = std::io::pipe().expect("a pipe");
     Arc::new(reader.into())
 }
@@ -36,7 +48,9 @@ pub(crate) fn open_copies(identity: u64) -> usize {
     let name = format!("pipe:[{identity}]");
     let open = std::fs::read_dir("/proc/self/fd").expect("fd");
     open.flatten()
-        .filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == &*name))
+        .filter(|entry| {
+            std::fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == &*name)
+        })
         .count()
 }
 

@@ -380,6 +380,8 @@ impl World {
     fn write(&mut self, from: usize) {
         let size = self.choices.chunk(self.grain);
         let Some(to_send) = self.ends[from].to_send() else { return };
+        let begins = self.written[from].is_empty();
+        assert!(to_send.descriptors.is_empty() || begins, "they go with a frame's first byte");
         let bytes = self.pipes[from].write(&to_send, size);
         self.ends[from].sent(bytes.len());
         self.written[from].extend_from_slice(&bytes);

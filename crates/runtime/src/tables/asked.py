@@ -238,3 +238,10 @@ def is_table(obj):
 def library_of(obj):
     """Library and class by which an object is known, its own or a base: `("polars", "Series")`."""
     return next((name for name in names_of(type(obj)) if name in CLASSES), None)
+
+
+def words_of(type):
+    """The types in a type's name; what stands before a colon is the name of a field."""
+    import re
+
+    return set(re.findall(r"\w+", re.sub(r"[^<,]*:", " ", type)))

@@ -119,12 +119,12 @@ impl Column {
 
     /// The values side by side, whatever stands where there are nulls; copied together if they are
     /// in several chunks.
-    fn values(&self) -> PyResult<Values> {
+    fn values(&self, py: Python<'_>) -> PyResult<Values> {
         let width = self.width()?;
         let whole = self.whole()?.to_data();
         let buffer = whole.buffers().first().cloned().unwrap_or_default();
         let buffer = buffer.slice_with_length(whole.offset() * width, whole.len() * width);
-        Ok(Values::new(buffer, self.locked))
+        Ok(Values::new(py, buffer, self.locked))
     }
 
     /// A byte for each value: 1 where it is null.

@@ -15,6 +15,8 @@ FLOATS = ("float16", "float32", "float64")
 MASKED = frozenset(
     ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64")
 )
+# Types of whose values no column can be made again: Python has other objects for them.
+WITHOUT_OBJECTS = {"map", "union", "interval", "run_end_encoded"}
 # Where a frame has what only Arrow has words for.
 ATTRIBUTE = "arrow"
 
@@ -97,8 +99,9 @@ def to_frame(table, copies):
     return frame
 
 
-def is_objects(array):
-    return array.dtype.kind == "O" and array.dtype.name == "object"
+def is_objects(values):
+    """Whether an array, Series or Index is of Python's objects."""
+    return values.dtype.name == "object"
 
 
 def to_series(table, copies):
@@ -114,7 +117,7 @@ def index_of(told, level_arrays, rows, pandas):
         if isinstance(each, dict) and each.get("kind") == "range":
             level = range_of(each, rows, pandas)
             if level is not None:
-                levels.append((level, each.get("name")))
+                levels.append((level, label_of(each.get("name"))))
         elif isinstance(each, str) and each in level_arrays:
             array, name = level_arrays[each], told.name(each)
             dtype = object if is_objects(array) else None
@@ -130,6 +133,13 @@ def index_of(told, level_arrays, rows, pandas):
     return pandas.MultiIndex.from_arrays(made, names=names)
 
 
+def label_of(name):
+    """A name as JSON has it, as pandas has it."""
+    if isinstance(name, list):
+        return tuple(map(label_of, name))
+    return None if isinstance(name, dict) else name
+
+
 def range_of(said, rows, pandas):
     """An index that is a range; `None` if it does not fit the table any more."""
     parts = [said.get(key) for key in ("start", "stop", "step")]
@@ -141,7 +151,7 @@ def range_of(said, rows, pandas):
 def labels_of(fields, told, pandas):
     """The frame's labels: text, unless the metadata says what else they were."""
     texts = [told.name(field) for field in fields]
-    names = [each.get("name") for each in told.labels]
+    names = [label_of(each.get("name")) for each in told.labels]
     plain = pandas.Index(texts, dtype=None if texts else "object", name=(names or [None])[0])
     if not told.labels:
         return plain
@@ -229,6 +239,8 @@ def array_of(column, name, told, copies):
         return pandas.arrays.BooleanArray(values, masks_of(column, name, copies))
     if kind in ("timestamp", "duration"):
         return times_of(column, name, copies, pandas)
+    if asked.words_of(field.type) & WITHOUT_OBJECTS and asked.is_there("pyarrow"):
+        return arrow_array_of(column, pandas)
     return objects_of(column, name, copies, pandas)
 
 

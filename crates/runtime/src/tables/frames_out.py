@@ -6,7 +6,7 @@ can turn into Arrow: periods, intervals, types of its own.
 
 import _exuvia_arrays as arrays
 import _exuvia_asked as asked
-from _exuvia_frames_in import ATTRIBUTE, TEXTS
+from _exuvia_frames_in import ATTRIBUTE, TEXTS, is_objects
 
 Table = Column = None  # put here by the runtime
 
@@ -130,7 +130,7 @@ def column_of(values, name, copies, type=None):
 
     dtype, array = values.dtype, values.array
     if isinstance(dtype, numpy.dtype):
-        if dtype.kind == "O":
+        if is_objects(values):
             return column_of_objects(values.tolist(), name, copies, type)
         return arrays.column_from(values.to_numpy(), name, copies, library="pandas")
     if isinstance(dtype, pandas.DatetimeTZDtype):
@@ -204,7 +204,7 @@ def by_pandas(values, name, copies):
     if not any(library == "pandas" for library, _ in asked.names_of(type(first))):
         return None
     series = pandas.Series(pandas.array(values))
-    return None if series.dtype.kind == "O" else column_of(series, name, copies)
+    return None if is_objects(series) else column_of(series, name, copies)
 
 
 def by_pyarrow(values):

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::{
+    PyTypeCheck,
     exceptions::PyTypeError,
     intern,
     prelude::*,
@@ -65,6 +66,8 @@ struct Reader<'py> {
     py: Python<'py>,
     /// The zone seen last, and its name.
     zone: Option<(Bound<'py, PyAny>, Arc<str>)>,
+    /// The first moment of 1970, in no zone and in UTC.
+    epochs: [Option<Bound<'py, PyAny>>; 2],
 }
 
 /// Reads objects; `place` names the one that has no place in a table.
@@ -73,7 +76,7 @@ pub(super) fn read<'py>(
     place: &impl Fn(usize) -> String,
 ) -> PyResult<Vec<Item<'py>>> {
     let Some(first) = objects.first() else { return Ok(Vec::new()) };
-    let mut reader = Reader { py: first.py(), zone: None };
+    let mut reader = Reader { py: first.py(), zone: None, epochs: [None, None] };
     let read = |(index, object)| reader.item(object, 0).map_err(|unfit| fault(unfit, place(index)));
     objects.iter().enumerate().map(read).collect()
 }
@@ -95,20 +98,20 @@ impl<'py> Reader<'py> {
         if object.is_none() {
             return Ok(Item::Null);
         }
-        if let Ok(truth) = object.cast::<PyBool>() {
+        if let Some(truth) = a_kind::<PyBool>(object) {
             return Ok(Item::Bool(truth.is_true()));
         }
-        if let Ok(number) = object.cast::<PyFloat>() {
+        if let Some(number) = a_kind::<PyFloat>(object) {
             return Ok(Item::Float(number.value()));
         }
-        if let Ok(number) = object.cast::<PyInt>() {
+        if let Some(number) = a_kind::<PyInt>(object) {
             return match whole(number)? {
                 Whole::Signed(number) => Ok(Item::Int(number.into())),
                 Whole::Unsigned(number) => Ok(Item::Int(number.into())),
                 Whole::Big => Err(Unfit::new("is an int beyond 64 bits")),
             };
         }
-        if let Ok(text) = object.cast::<PyString>() {
+        if let Some(text) = a_kind::<PyString>(object) {
             return match text.to_str() {
                 Ok(_) => Ok(Item::Text(text.clone())),
                 Err(_) => Err(Unfit::new("is a str with a lone surrogate")),
@@ -118,13 +121,13 @@ impl<'py> Reader<'py> {
             let message = format!("is nested deeper than {MAX_DEPTH} levels");
             return Err(Unfit::new(message));
         }
-        if let Ok(dict) = object.cast::<PyDict>() {
+        if let Some(dict) = a_kind::<PyDict>(object) {
             return self.members(dict, depth);
         }
-        if let Ok(list) = object.cast::<PyList>() {
+        if let Some(list) = a_kind::<PyList>(object) {
             return self.elements(list.iter(), depth);
         }
-        if let Ok(tuple) = object.cast::<PyTuple>() {
+        if let Some(tuple) = a_kind::<PyTuple>(object) {
             return self.elements(tuple.iter(), depth);
         }
         self.rarer(object, depth)
@@ -137,9 +140,11 @@ impl<'py> Reader<'py> {
             let Ok(key) = key.cast_into::<PyString>() else {
                 return Err(Unfit::new("is a dict with keys that are no str"));
             };
-            let name = key.to_str()?.to_owned();
-            let item =
-                self.item(&value, depth + 1).map_err(|unfit| unfit.at(|| text_step(&name)))?;
+            if key.to_str().is_err() {
+                return Err(Unfit::new("is a dict with a lone surrogate in a key"));
+            }
+            let step = || text_step(&key.to_string_lossy());
+            let item = self.item(&value, depth + 1).map_err(|unfit| unfit.at(step))?;
             Ok((key, item))
         });
         members.collect::<Result<_, _>>().map(Item::Struct)
@@ -158,7 +163,7 @@ impl<'py> Reader<'py> {
 
     fn rarer(&mut self, object: &Bound<'py, PyAny>, depth: u32) -> Result<Item<'py>, Unfit> {
         let (py, ty) = (self.py, object.get_type());
-        if let Ok(bytes) = object.cast::<PyBytes>() {
+        if let Some(bytes) = a_kind::<PyBytes>(object) {
             return Ok(Item::Bytes(bytes.clone()));
         }
         if object.is_instance_of::<PyByteArray>() || object.is_instance_of::<PyMemoryView>() {
@@ -217,7 +222,13 @@ impl<'py> Reader<'py> {
         let py = self.py;
         let tzinfo = datetime.getattr(intern!(py, "tzinfo"))?;
         let zone = if tzinfo.is_none() { None } else { Some(self.zone_name(tzinfo)?) };
-        let since = datetime.sub(times::epoch(py, zone.is_some())?)?;
+        let aware = zone.is_some();
+        let epoch = &mut self.epochs[usize::from(aware)];
+        let epoch = match epoch {
+            Some(epoch) => epoch,
+            None => epoch.insert(times::epoch(py, aware)?),
+        };
+        let since = datetime.sub(&*epoch)?;
         Ok(Item::Instant { nanos: times::delta_nanos(&since)?, zone })
     }
 
@@ -231,6 +242,12 @@ impl<'py> Reader<'py> {
         self.zone = Some((zone, name.clone()));
         Ok(name)
     }
+}
+
+/// An object as a `T`, or as an instance of a class derived from it. Unlike `cast`, it makes no
+/// error of a no, which is the answer more often than not.
+fn a_kind<'a, 'py, T: PyTypeCheck>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
+    if T::type_check(object) { object.cast().ok() } else { None }
 }
 
 fn decimal<'py>(object: &Bound<'py, PyAny>) -> Result<Item<'py>, Unfit> {

@@ -21,6 +21,9 @@ use crate::values::object::type_name;
 /// The private maps that are there now: where each begins and ends.
 static PRIVATE: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
 
+/// Where copies of this library find each other: a name in `sys`.
+const PUBLISHED: &str = "_exuvia_is_private";
+
 /// A payload mapped for this process alone, kept for as long as a buffer of it is in use.
 ///
 /// Python code may write to such memory (see [`is_private`]) while Arrow arrays lie in it. Rust code
@@ -91,6 +94,30 @@ pub(super) fn is_private(start: *const u8, length: usize) -> bool {
     let ranges = ranges();
     let Some((_, end)) = ranges.range(..=start).next_back() else { return false };
     start.checked_add(length).is_some_and(|last| last <= *end && start < *end)
+}
+
+/// The same, asking a worker's runtime too: where a handler imports `exuvia` from a wheel that is
+/// another copy of this library, the payloads are known to the runtime's copy alone.
+pub(super) fn is_private_here(py: Python<'_>, start: *const u8, length: usize) -> bool {
+    let asked = || -> PyResult<bool> {
+        let Some(ask) = py.import("sys")?.getattr_opt(PUBLISHED)? else { return Ok(false) };
+        ask.call1((start as usize, length))?.is_truthy()
+    };
+    is_private(start, length) || asked().unwrap_or(false)
+}
+
+/// Lets other copies of this library in the interpreter ask what this one has mapped.
+///
+/// # Errors
+/// Python has no memory left.
+pub fn publish(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let ask = wrap_pyfunction!(is_private_at, module)?;
+    module.py().import("sys")?.setattr(PUBLISHED, ask)
+}
+
+#[pyfunction]
+fn is_private_at(start: usize, length: usize) -> bool {
+    is_private(std::ptr::without_provenance(start), length)
 }
 
 /// The bytes of any C-contiguous Python buffer object, without a copy. The object is kept, and

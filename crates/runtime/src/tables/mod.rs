@@ -25,7 +25,7 @@ mod values;
 pub use column::Column;
 pub use field::Field;
 pub use lazy::{Stream, consume, consume_into_python, produce, produce_from_python};
-pub use memory::{Origin, mapped};
+pub use memory::{Origin, mapped, publish};
 pub use rows::from_rows_or_columns;
 pub use table::Table;
 pub use values::Values;

@@ -25,6 +25,7 @@ NOT_IN_POLARS = {
 
 
 # Types whose values polars lays out anew, by themselves or inside others.
+NESTED = {"list", "large_list", "fixed_size_list", "struct"}
 VIEWED = {"utf8", "large_utf8", "binary", "large_binary"}
 CHANGED_INSIDE = {*VIEWED, "time32", "time64", "fixed_size_binary", "map"}
 
@@ -70,7 +71,7 @@ def give_polars(table, copies):
 
     for name in arrays.unique_names(table, "polars"):
         column = table.column(name)
-        unknown = words_of(column.field.type) & NOT_IN_POLARS
+        unknown = asked.words_of(column.field.type) & NOT_IN_POLARS
         if unknown:
             shown = f"{arrays.named(name)} is of {column.field.type}"
             raise TypeError(f"{shown}, and polars has no {min(unknown)}")
@@ -115,13 +116,6 @@ def give_polars_series(table, copies):
     return frame.to_series()
 
 
-def words_of(type):
-    """The types in a type's name; what stands before a colon is the name of a field."""
-    import re
-
-    return set(re.findall(r"\w+", re.sub(r"[^<,]*:", " ", type)))
-
-
 def note_polars(column, name, copies):
     """What polars copies, by what it has instead of Arrow's types."""
     import _exuvia_arrays as arrays
@@ -138,7 +132,7 @@ def note_polars(column, name, copies):
         size, why = 4 * rows, "it numbers categories its own way"
     elif kind in ("fixed_size_binary", "map"):
         size, why = arrays.size_of(column), f"it has no {kind}"
-    elif words_of(field.type) & CHANGED_INSIDE:
+    elif kind in NESTED and asked.words_of(field.type) & CHANGED_INSIDE:
         size, why = arrays.size_of(column), "it has other types for what is in it"
     elif kind == "list":
         size, why = 8 * (rows + 1), "its lists have offsets of 64 bits"
@@ -148,20 +142,16 @@ def note_polars(column, name, copies):
 def give_pyarrow(table, copies):
     import pyarrow
 
-    return pyarrow.table(table)
+    # `pyarrow.table` would import pandas, to see whether it is given a frame.
+    return pyarrow.RecordBatchReader.from_stream(table).read_all()
 
 
 def give_pyarrow_batch(table, copies):
     import pyarrow
 
-    whole = give_pyarrow(table, copies)
     note_joined(table, "pyarrow", copies)
-    if table.num_batches == 1:
-        return whole.to_batches()[0]
-    joined = [column.combine_chunks() for column in whole.columns]
-    if not joined:
-        return pyarrow.RecordBatch.from_struct_array(pyarrow.array([{}] * table.num_rows))
-    return pyarrow.RecordBatch.from_arrays(joined, schema=whole.schema)
+    # Of several batches this makes one.
+    return pyarrow.record_batch(Column.from_arrow(table))
 
 
 def give_pyarrow_reader(table, copies):
@@ -180,11 +170,8 @@ def give_arro3_batch(table, copies):
     from arro3 import core
 
     note_joined(table, "arro3", copies)
-    whole = core.Table.from_arrow(table)
-    if table.num_batches > 1:
-        whole = whole.combine_chunks()
-    batches = whole.to_batches()
-    return batches[0] if batches else core.RecordBatch.from_arrays([], schema=whole.schema)
+    # Of several batches this makes one.
+    return core.RecordBatch.from_arrow(Column.from_arrow(table))
 
 
 def give_arro3_reader(table, copies):

@@ -150,9 +150,11 @@ pub(super) fn delta_nanos(delta: &Bound<'_, PyAny>) -> PyResult<i128> {
     let days: i64 = delta.getattr(intern!(py, "days"))?.extract()?;
     let seconds: i64 = delta.getattr(intern!(py, "seconds"))?.extract()?;
     let micros: i64 = delta.getattr(intern!(py, "microseconds"))?.extract()?;
-    let nanos: i64 = match delta.getattr_opt(intern!(py, "nanoseconds"))? {
-        Some(nanos) => nanos.extract()?,
-        None => 0,
+    let nanos: i64 = if TIMEDELTA.is(&delta.get_type()) {
+        0
+    } else {
+        let nanos = delta.getattr_opt(intern!(py, "nanoseconds"))?;
+        nanos.map_or(Ok(0), |nanos| nanos.extract())?
     };
     let whole = i128::from(days) * 86_400 + i128::from(seconds);
     Ok(whole * NANOS_PER_SECOND + i128::from(micros) * 1_000 + i128::from(nanos))

@@ -120,6 +120,10 @@ pub(super) fn parse(
     zone: Option<&str>,
 ) -> Result<DataType, String> {
     let unknown = || format!("{text:?} is no type that is known here");
+    // The C interface, by which columns leave, ends its texts at a NUL.
+    if text.contains('\0') || zone.is_some_and(|zone| zone.contains('\0')) {
+        return Err(unknown());
+    }
     let (kind, inner) = split(text).ok_or_else(unknown)?;
     if let Some(plain) = plain(kind) {
         return if inner.is_empty() { Ok(plain) } else { Err(unknown()) };

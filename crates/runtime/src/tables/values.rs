@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use arrow_buffer::Buffer;
 use pyo3::{ffi, prelude::*};
 
-use super::memory::is_private;
+use super::memory::{is_private, is_private_here};
 
 /// The values of a fixed-width column, side by side: an object with the buffer protocol.
 ///
@@ -20,12 +20,13 @@ impl Values {
     /// A view of memory, which may be written to where it is a payload mapped for this process.
     #[must_use]
     pub fn over(buffer: Buffer) -> Self {
-        Self::new(buffer, false)
+        let writable = is_private(buffer.as_ptr(), buffer.len());
+        Self { buffer, writable }
     }
 
     /// `locked` values stay read-only wherever they lie.
-    pub(super) fn new(buffer: Buffer, locked: bool) -> Self {
-        let writable = !locked && is_private(buffer.as_ptr(), buffer.len());
+    pub(super) fn new(py: Python<'_>, buffer: Buffer, locked: bool) -> Self {
+        let writable = !locked && is_private_here(py, buffer.as_ptr(), buffer.len());
         Self { buffer, writable }
     }
 }

@@ -372,9 +372,15 @@ impl Client {
         Some(answer)
     }
 
+    /// Reads on; `None` where the connection ends.
     fn more(&mut self) -> Option<()> {
         let mut buffer = [0; 4096];
-        let read = self.stream.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        let read = match self.stream.read(&mut buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("nothing more comes, and the connection does not end")
+            }
+            read => read.ok().filter(|read| *read > 0)?,
+        };
         self.rest.extend_from_slice(&buffer[..read]);
         Some(())
     }

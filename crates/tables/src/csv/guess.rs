@@ -17,7 +17,10 @@ pub(super) enum Guess {
     Float,
     Date,
     /// A time with so many digits of a second, with or without an offset from UTC.
-    Time { digits: u8, zoned: bool },
+    Time {
+        digits: u8,
+        zoned: bool,
+    },
     Text,
 }
 

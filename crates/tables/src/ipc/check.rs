@@ -90,7 +90,7 @@ pub(super) fn batch(
         }
         made = made.saturating_add(match codec {
             Some(codec) if !bytes.is_empty() => compressed(bytes, codec)?,
-            _ if bytes.as_ptr() as usize % align != 0 => bytes.len() as u64,
+            _ if !(bytes.as_ptr() as usize).is_multiple_of(align) => bytes.len() as u64,
             _ => 0,
         });
         budget.check(made)?;
@@ -130,7 +130,9 @@ fn compressed(bytes: &[u8], codec: CompressionType) -> Result<u64, Claim> {
         -1 => Ok(content.len() as u64),
         length => match u64::try_from(length) {
             Ok(0) => Ok(0),
-            Ok(length) if codec == CompressionType::LZ4_FRAME && !lz4::keeps_to(content, length) => {
+            Ok(length)
+                if codec == CompressionType::LZ4_FRAME && !lz4::keeps_to(content, length) =>
+            {
                 wrong("a compressed buffer becomes longer than it says")
             }
             Ok(length) => Ok(length),

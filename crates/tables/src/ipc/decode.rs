@@ -61,7 +61,7 @@ impl Decoder {
     /// The metadata of a message: that it is one, not yet that what it says is true.
     pub(super) fn metadata(&self, bytes: Buffer) -> Result<MessageBuffer, ReadError> {
         // The reader of the metadata wants it aligned. It is small; columns are not copied here.
-        let aligned = bytes.as_ptr() as usize % 8 == 0;
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(8);
         let bytes = if aligned { bytes } else { Buffer::from(bytes.as_slice()) };
         MessageBuffer::try_new(bytes).map_err(|_| self.wrong("a message is broken"))
     }

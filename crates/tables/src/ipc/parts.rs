@@ -6,7 +6,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::{root_as_message, writer::StreamEncoder};
 
-use crate::{Format, Table, WriteError, buffers, quiet::guarded};
+use crate::{Format, Table, WriteError, buffers, quiet::guarded, schema::check_depth};
 
 /// An Arrow IPC stream, to be written piece after piece.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ const SMALL: usize = 4096;
 /// # Errors
 /// A type that IPC cannot write; a batch with another schema.
 pub fn ipc_parts(table: &Table) -> Result<Parts, WriteError> {
+    check_depth(&table.schema, Format::ArrowStream)?;
     let wrong = |error| WriteError::arrow(Format::ArrowStream, error);
     guarded(|| {
         let mut encoder = StreamEncoder::try_new(&table.schema).map_err(wrong)?;
@@ -69,7 +70,10 @@ enum Next {
     Prefix,
     Metadata,
     /// The body of a message, and where in the stream it ends, once its beginning is known.
-    Body { length: u64, end: Option<u64> },
+    Body {
+        length: u64,
+        end: Option<u64>,
+    },
 }
 
 // === impl Sorter ===
@@ -121,7 +125,7 @@ impl Sorter {
 
     /// Follows the encoder through the stream; whether this piece is data of a column.
     fn is_data(&mut self, piece: &Buffer) -> bool {
-        let aligned = self.length % ALIGN == 0;
+        let aligned = self.length.is_multiple_of(ALIGN);
         if let Next::Body { length, end } = self.next {
             // Between metadata and body there may be padding.
             let end = end.or_else(|| aligned.then_some(self.length + length));

@@ -48,10 +48,7 @@ fn starts_continued(data: &[u8]) -> bool {
 }
 
 /// Reads the length of a message's metadata; none at the end of the stream.
-fn metadata_length(
-    source: &mut impl Read,
-    decoder: &Decoder,
-) -> Result<Option<usize>, ReadError> {
+fn metadata_length(source: &mut impl Read, decoder: &Decoder) -> Result<Option<usize>, ReadError> {
     let Some(mut word) = read_word(source, decoder)? else { return Ok(None) };
     if word == CONTINUATION {
         word = read_word(source, decoder)?.ok_or_else(|| decoder.wrong("it is cut off"))?;
@@ -79,10 +76,7 @@ fn read_word(source: &mut impl Read, decoder: &Decoder) -> Result<Option<u32>, R
     Ok(Some(u32::from_le_bytes(word)))
 }
 
-pub(super) fn body_length(
-    metadata: &MessageBuffer,
-    decoder: &Decoder,
-) -> Result<usize, ReadError> {
+pub(super) fn body_length(metadata: &MessageBuffer, decoder: &Decoder) -> Result<usize, ReadError> {
     let length = metadata.as_ref().bodyLength();
     usize::try_from(length).map_err(|_| decoder.wrong("a message has a negative length"))
 }
@@ -143,12 +137,12 @@ impl<R: Read> StreamReader<R> {
         while bytes.len() < length {
             let filled = bytes.len();
             bytes.resize(length.min(filled + STEP), 0);
-            self.source.read_exact(&mut bytes.as_slice_mut()[filled..]).map_err(|error| {
-                match error.kind() {
+            self.source.read_exact(&mut bytes.as_slice_mut()[filled..]).map_err(
+                |error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => self.decoder.wrong("it is cut off"),
                     _ => ReadError::io(Format::ArrowStream, error),
-                }
-            })?;
+                },
+            )?;
         }
         Ok(bytes.into())
     }

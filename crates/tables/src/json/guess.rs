@@ -254,8 +254,7 @@ impl Look<'_> {
                 self.context.widened = true;
             }
             (Kind::Float, Kind::Int) => {}
-            (before, kind)
-                if std::mem::discriminant(before) == std::mem::discriminant(&kind) => {}
+            (before, kind) if std::mem::discriminant(before) == std::mem::discriminant(&kind) => {}
             (before, kind) => {
                 let why = format!("{} here, but {} before", kind.name(), before.name());
                 return Err(self.context.refuse(why));

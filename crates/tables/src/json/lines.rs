@@ -109,9 +109,8 @@ impl<R: Read> LineReader<R> {
         for line in lines[..lines.len() - ends_line].split(|byte| *byte == b'\n') {
             self.lines += 1;
             let number = self.lines;
-            let wrong = |why: String| {
-                ReadError::malformed(Format::Ndjson, format!("line {number}: {why}"))
-            };
+            let wrong =
+                |why: String| ReadError::malformed(Format::Ndjson, format!("line {number}: {why}"));
             let Some(row) = line_value(number, line)? else { continue };
             if !row.get().starts_with('{') {
                 return Err(wrong("it is no object".to_owned()));

@@ -62,7 +62,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Calls `take` with each row and its number, or that of its line, from 1 on.
+    /// Calls `take` with each row and its number, from 0 on, or that of its line, from 1 on.
     fn each_row(
         &self,
         rows: &Rows,
@@ -224,9 +224,12 @@ pub(super) fn line_value(number: usize, line: &[u8]) -> Result<Option<&RawValue>
         // The parser counts lines within the line.
         let said = error.to_string();
         let said = said.rsplit_once(" at line 1").map_or(said.clone(), |(said, place)| {
-            format!("{said} at{}", place.strip_prefix(" column").map_or(String::new(), |column| {
-                format!(" column{column}")
-            }))
+            format!(
+                "{said} at{}",
+                place
+                    .strip_prefix(" column")
+                    .map_or(String::new(), |column| { format!(" column{column}") })
+            )
         });
         ReadError::malformed(Format::Ndjson, format!("line {number}: {said}"))
     })
@@ -293,11 +296,11 @@ impl<'de> Visitor<'de> for Items<'_, 'de> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let mut number = 0;
         while let Some(item) = items.next_element::<&'de RawValue>()? {
-            number += 1;
             if let Err(error) = (self.take)(number, item) {
                 *self.refused = Some(error);
                 return Err(A::Error::custom("refused"));
             }
+            number += 1;
         }
         Ok(())
     }

@@ -6,9 +6,7 @@ use std::{
 };
 
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
-use arrow_json::writer::{
-    Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder,
-};
+use arrow_json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow_schema::{ArrowError, DataType, FieldRef, SchemaRef};
 
 use crate::{Format, WriteError, error::said, iso::Texts};
@@ -196,9 +194,7 @@ fn refused(data_type: &DataType) -> Option<&'static str> {
         | DataType::FixedSizeList(child, _)
         | DataType::Map(child, _)
         | DataType::RunEndEncoded(_, child) => refused(child.data_type()),
-        DataType::Struct(children) => {
-            children.iter().find_map(|child| refused(child.data_type()))
-        }
+        DataType::Struct(children) => children.iter().find_map(|child| refused(child.data_type())),
         _ => None,
     }
 }
@@ -210,9 +206,8 @@ fn infinity(array: &dyn Array) -> Option<usize> {
         (0..array.len()).filter(valid).find(|row| infinity(&item(*row)).is_some())
     };
     // Before every list is looked at by itself, all their items are.
-    let child = |values: &ArrayRef, at: &dyn Fn(usize) -> ArrayRef| {
-        infinity(values).and_then(|_| item(at))
-    };
+    let child =
+        |values: &ArrayRef, at: &dyn Fn(usize) -> ArrayRef| infinity(values).and_then(|_| item(at));
     macro_rules! floats {
         ($type:ty) => {{
             let floats = array.as_primitive::<$type>();
@@ -233,16 +228,12 @@ fn infinity(array: &dyn Array) -> Option<usize> {
         DataType::LargeList(_) => {
             child(array.as_list::<i64>().values(), &|row| array.as_list::<i64>().value(row))
         }
-        DataType::ListView(_) => {
-            child(array.as_list_view::<i32>().values(), &|row| {
-                array.as_list_view::<i32>().value(row)
-            })
-        }
-        DataType::LargeListView(_) => {
-            child(array.as_list_view::<i64>().values(), &|row| {
-                array.as_list_view::<i64>().value(row)
-            })
-        }
+        DataType::ListView(_) => child(array.as_list_view::<i32>().values(), &|row| {
+            array.as_list_view::<i32>().value(row)
+        }),
+        DataType::LargeListView(_) => child(array.as_list_view::<i64>().values(), &|row| {
+            array.as_list_view::<i64>().value(row)
+        }),
         DataType::FixedSizeList(..) => {
             let lists = array.as_fixed_size_list();
             child(lists.values(), &|row| lists.value(row))

@@ -3,8 +3,8 @@
 use crate::{
     Format, Limits, ReadError,
     parquet::thrift::{I32, LIST, STRUCT, Thrift},
-    schema::{too_deep, too_wide},
-    table::{Budget, MAX_DEPTH},
+    schema::too_wide,
+    table::{Budget, MAX_PARQUET_DEPTH},
 };
 
 const MAGIC: &[u8] = b"PAR1";
@@ -34,7 +34,8 @@ pub(super) fn check(data: &[u8], limits: &Limits, budget: &Budget) -> Result<(),
             }
             let is_flat = kind == STRUCT && schema(thrift, size)?;
             if !is_flat {
-                fault = Some(wrong(&too_deep("of its schema")));
+                let why = format!("its schema is nested more than {MAX_PARQUET_DEPTH} deep");
+                fault = Some(wrong(&why));
                 return None;
             }
             Some(true)
@@ -81,7 +82,7 @@ fn schema(thrift: &mut Thrift<'_>, size: usize) -> Option<bool> {
         if children > 0 {
             open.push(children);
         }
-        flat &= open.len() <= MAX_DEPTH * LEVELS;
+        flat &= open.len() <= MAX_PARQUET_DEPTH * LEVELS;
         while open.last().is_some_and(|left| *left <= 0) {
             open.pop();
         }

@@ -6,7 +6,9 @@ use arrow_buffer::Buffer;
 use arrow_schema::{ArrowError, DataType};
 use bytes::Bytes;
 use parquet::{
-    arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+    arrow::arrow_reader::{
+        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    },
     basic::Type,
     errors::ParquetError,
     file::metadata::{PageIndexPolicy, ParquetMetaData},

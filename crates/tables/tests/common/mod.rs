@@ -1,4 +1,5 @@
 //! Arbitrary tables: any type, with nulls, sliced.
+#![allow(clippy::unwrap_used, reason = "in a test a value that is not there is the failure")]
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::sync::Arc;
@@ -6,30 +7,28 @@ use std::sync::Arc;
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
     FixedSizeListArray, GenericListArray, GenericListViewArray, LargeBinaryArray, LargeStringArray,
-    MapArray, NullArray, OffsetSizeTrait, PrimitiveArray, RecordBatch, RecordBatchOptions, RunArray,
-    StringArray, StringViewArray, StructArray, UnionArray, make_array, types::*,
+    MapArray, NullArray, OffsetSizeTrait, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    RunArray, StringArray, StringViewArray, StructArray, UnionArray, make_array, types::*,
 };
 use arrow_buffer::{
     ArrowNativeType, BooleanBuffer, Buffer, IntervalDayTime, IntervalMonthDayNano, NullBuffer,
     OffsetBuffer, ScalarBuffer, i256,
 };
-use arrow_schema::{
-    DataType, Field, FieldRef, Fields, IntervalUnit, Schema, TimeUnit, UnionMode,
-};
+use arrow_schema::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, TimeUnit, UnionMode};
 use exuvia_tables::Table;
 use half::f16;
 use proptest::prelude::*;
 
 /// Numbers from a seed (SplitMix64).
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -37,7 +36,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 }
@@ -47,20 +46,54 @@ fn leaf(for_parquet: bool) -> BoxedStrategy<DataType> {
     use TimeUnit::*;
     let zone = |zone: &str| Some(zone.into());
     let mut types = vec![
-        Boolean, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Float16, Float32,
-        Float64, Utf8, LargeUtf8, Utf8View, Binary, LargeBinary, BinaryView, FixedSizeBinary(3),
-        Date32, Date64, Time32(Second), Time32(Millisecond), Time64(Microsecond),
-        Time64(Nanosecond), Timestamp(Second, None), Timestamp(Millisecond, zone("UTC")),
-        Timestamp(Microsecond, zone("Europe/Berlin")), Timestamp(Nanosecond, zone("+05:30")),
-        Timestamp(Nanosecond, None), Duration(Second), Duration(Nanosecond), Decimal32(7, 2),
-        Decimal64(15, 3), Decimal128(38, 10), Decimal256(70, 3), Null,
-        Dictionary(Box::new(Int32), Box::new(Utf8)), Dictionary(Box::new(Int8), Box::new(Utf8)),
+        Boolean,
+        Int8,
+        Int16,
+        Int32,
+        Int64,
+        UInt8,
+        UInt16,
+        UInt32,
+        UInt64,
+        Float16,
+        Float32,
+        Float64,
+        Utf8,
+        LargeUtf8,
+        Utf8View,
+        Binary,
+        LargeBinary,
+        BinaryView,
+        FixedSizeBinary(3),
+        Date32,
+        Date64,
+        Time32(Second),
+        Time32(Millisecond),
+        Time64(Microsecond),
+        Time64(Nanosecond),
+        Timestamp(Second, None),
+        Timestamp(Millisecond, zone("UTC")),
+        Timestamp(Microsecond, zone("Europe/Berlin")),
+        Timestamp(Nanosecond, zone("+05:30")),
+        Timestamp(Nanosecond, None),
+        Duration(Second),
+        Duration(Nanosecond),
+        Decimal32(7, 2),
+        Decimal64(15, 3),
+        Decimal128(38, 10),
+        Decimal256(70, 3),
+        Null,
+        Dictionary(Box::new(Int32), Box::new(Utf8)),
+        Dictionary(Box::new(Int8), Box::new(Utf8)),
         Dictionary(Box::new(UInt16), Box::new(Int64)),
     ];
     if !for_parquet {
         types.extend([
-            Interval(IntervalUnit::YearMonth), Interval(IntervalUnit::DayTime),
-            Interval(IntervalUnit::MonthDayNano), FixedSizeBinary(0), Decimal128(20, -3),
+            Interval(IntervalUnit::YearMonth),
+            Interval(IntervalUnit::DayTime),
+            Interval(IntervalUnit::MonthDayNano),
+            FixedSizeBinary(0),
+            Decimal128(20, -3),
             Dictionary(Box::new(Int64), Box::new(LargeUtf8)),
             Dictionary(Box::new(Int32), Box::new(Timestamp(Second, zone("UTC")))),
         ]);
@@ -77,7 +110,7 @@ fn field(name: &str, data_type: DataType, nullable: bool) -> FieldRef {
 }
 
 /// Any type; for Parquet one that it can hold.
-pub fn data_type(for_parquet: bool) -> BoxedStrategy<DataType> {
+pub(crate) fn data_type(for_parquet: bool) -> BoxedStrategy<DataType> {
     leaf(for_parquet)
         .prop_recursive(3, 12, 3, move |inner| {
             let item = (inner.clone(), any::<bool>());
@@ -96,11 +129,14 @@ pub fn data_type(for_parquet: bool) -> BoxedStrategy<DataType> {
                 ]);
                 DataType::Map(field("entries", DataType::Struct(entries), false), false)
             });
-            let fixed = item.clone().prop_map(|(t, n)| {
-                DataType::FixedSizeList(field("item", t, n), 2)
-            });
-            let mut all =
-                vec![list(DataType::List), list(DataType::LargeList), structs.boxed(), maps.boxed()];
+            let fixed =
+                item.clone().prop_map(|(t, n)| DataType::FixedSizeList(field("item", t, n), 2));
+            let mut all = vec![
+                list(DataType::List),
+                list(DataType::LargeList),
+                structs.boxed(),
+                maps.boxed(),
+            ];
             if for_parquet {
                 all.push(fixed.boxed());
             } else {
@@ -134,17 +170,20 @@ fn unions() -> impl Strategy<Value = DataType> {
 }
 
 /// A table of several batches; each is cut out of a larger one.
-pub fn table(for_parquet: bool) -> impl Strategy<Value = Table> {
+pub(crate) fn table(for_parquet: bool) -> impl Strategy<Value = Table> {
     let column = data_type(for_parquet);
-    let column = if for_parquet { column } else { prop_oneof![8 => column, 1 => runs(), 1 => unions()].boxed() };
+    let column = if for_parquet {
+        column
+    } else {
+        prop_oneof![8 => column, 1 => runs(), 1 => unions()].boxed()
+    };
     let columns = prop::collection::vec((column, any::<bool>()), 1..5);
     let batches = prop::collection::vec((0..40_usize, 0..9_usize, 0..9_usize), 0..4);
     (columns, batches, any::<u64>()).prop_map(|(columns, batches, seed)| {
         let column = |(i, (t, n))| field(&format!("c{i}"), t, n);
         let fields: Fields = columns.into_iter().enumerate().map(column).collect();
-        let schema = Arc::new(Schema::new(fields).with_metadata(
-            [("k".to_owned(), "v".to_owned())].into(),
-        ));
+        let schema =
+            Arc::new(Schema::new(fields).with_metadata([("k".to_owned(), "v".to_owned())].into()));
         let mut dice = Dice::new(seed);
         let batches = batches.into_iter().map(|(rows, before, after)| {
             let columns = schema.fields().iter().map(|field| {
@@ -183,7 +222,7 @@ fn primitive<T: ArrowPrimitiveType>(
 }
 
 /// An array of any type.
-pub fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut Dice) -> ArrayRef {
+pub(crate) fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut Dice) -> ArrayRef {
     use DataType::*;
     let valid = nulls(nullable, len, dice);
     let d = data_type;
@@ -205,9 +244,7 @@ pub fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut Dice) 
             [f64::NAN, -0.0, f64::INFINITY, f64::from_bits(dice.next())][dice.below(4)]
         }),
         Date32 => primitive::<Date32Type>(d, valid, len, || dice.below(40_000) as i32),
-        Date64 => primitive::<Date64Type>(d, valid, len, || {
-            dice.below(40_000) as i64 * day * 1000
-        }),
+        Date64 => primitive::<Date64Type>(d, valid, len, || dice.below(40_000) as i64 * day * 1000),
         Time32(TimeUnit::Second) => {
             primitive::<Time32SecondType>(d, valid, len, || dice.below(86_400) as i32)
         }
@@ -224,8 +261,12 @@ pub fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut Dice) 
             let mut value = || dice.next() as i64 >> 8;
             match unit {
                 TimeUnit::Second => primitive::<TimestampSecondType>(d, valid, len, value),
-                TimeUnit::Millisecond => primitive::<TimestampMillisecondType>(d, valid, len, value),
-                TimeUnit::Microsecond => primitive::<TimestampMicrosecondType>(d, valid, len, value),
+                TimeUnit::Millisecond => {
+                    primitive::<TimestampMillisecondType>(d, valid, len, value)
+                }
+                TimeUnit::Microsecond => {
+                    primitive::<TimestampMicrosecondType>(d, valid, len, value)
+                }
                 TimeUnit::Nanosecond => {
                     primitive::<TimestampNanosecondType>(d, valid, len, &mut value)
                 }
@@ -243,11 +284,17 @@ pub fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut Dice) 
         }),
         Interval(IntervalUnit::MonthDayNano) => {
             primitive::<IntervalMonthDayNanoType>(d, valid, len, || {
-                IntervalMonthDayNano::new(dice.next() as i32, dice.next() as i32, dice.next() as i64)
+                IntervalMonthDayNano::new(
+                    dice.next() as i32,
+                    dice.next() as i32,
+                    dice.next() as i64,
+                )
             })
         }
         Decimal32(..) => primitive::<Decimal32Type>(d, valid, len, || dice.below(9_999_999) as i32),
-        Decimal64(..) => primitive::<Decimal64Type>(d, valid, len, || -(dice.below(1 << 40) as i64)),
+        Decimal64(..) => {
+            primitive::<Decimal64Type>(d, valid, len, || -(dice.below(1 << 40) as i64))
+        }
         Decimal128(..) => {
             primitive::<Decimal128Type>(d, valid, len, || i128::from(dice.next()) << 40)
         }
@@ -287,7 +334,9 @@ pub fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut Dice) 
             Arc::new(FixedSizeListArray::new(item.clone(), *size, items, valid))
         }
         Struct(fields) if fields.is_empty() => Arc::new(StructArray::new_empty_fields(len, valid)),
-        Struct(fields) => Arc::new(StructArray::new(fields.clone(), children(fields, len, dice), valid)),
+        Struct(fields) => {
+            Arc::new(StructArray::new(fields.clone(), children(fields, len, dice), valid))
+        }
         Map(entries, _) => {
             let offsets = offsets::<i32>(len, dice);
             let Struct(fields) = entries.data_type() else { unreachable!() };
@@ -328,8 +377,8 @@ pub fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut Dice) 
             let ids: Vec<i8> = (0..len).map(|_| dice.below(fields.len()) as i8).collect();
             let columns =
                 fields.iter().map(|(_, field)| array(field.data_type(), true, len, dice)).collect();
-            let offsets = (*mode == UnionMode::Dense)
-                .then(|| (0..len as i32).collect::<ScalarBuffer<i32>>());
+            let offsets =
+                (*mode == UnionMode::Dense).then(|| (0..len as i32).collect::<ScalarBuffer<i32>>());
             Arc::new(UnionArray::try_new(fields.clone(), ids.into(), offsets, columns).unwrap())
         }
         other => unreachable!("{other}"),
@@ -340,8 +389,6 @@ fn children(fields: &Fields, len: usize, dice: &mut Dice) -> Vec<ArrayRef> {
     let child = |field: &FieldRef| array(field.data_type(), field.is_nullable(), len, dice);
     fields.iter().map(child).collect()
 }
-
-
 
 fn offsets<O: OffsetSizeTrait>(len: usize, dice: &mut Dice) -> OffsetBuffer<O> {
     OffsetBuffer::from_lengths((0..len).map(|_| dice.below(3)))
@@ -372,6 +419,6 @@ fn views<O: OffsetSizeTrait>(
 }
 
 /// Bytes as a buffer that begins at a multiple of 64, as a map does.
-pub fn aligned(bytes: &[u8]) -> Buffer {
+pub(crate) fn aligned(bytes: &[u8]) -> Buffer {
     Buffer::from(bytes)
 }

@@ -41,6 +41,7 @@ static PANDAS_FRAME: Lazy = Lazy::new("pandas", "DataFrame");
 static PANDAS_SERIES: Lazy = Lazy::new("pandas", "Series");
 static PANDAS_INDEX: Lazy = Lazy::new("pandas", "Index");
 static POLARS_FRAME: Lazy = Lazy::new("polars", "DataFrame");
+static POLARS_LAZY: Lazy = Lazy::new("polars", "LazyFrame");
 static POLARS_SERIES: Lazy = Lazy::new("polars", "Series");
 
 /// What an object of a type JSON does not have is written as.
@@ -119,6 +120,7 @@ impl Kind {
             (&PANDAS_INDEX, Self::PandasSeries),
             (&POLARS_FRAME, Self::PolarsFrame),
             (&POLARS_SERIES, Self::PolarsSeries),
+            (&POLARS_LAZY, Self::Arrow),
         ];
         if let Some((_, kind)) = library.iter().find(|(class, _)| class.is_base_of(ty)) {
             return *kind;
@@ -351,7 +353,8 @@ impl<'py> Encoder<'_, 'py> {
 pub(super) fn plain_rows<'py>(object: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Unfit> {
     let py = object.py();
     let missing = || Unfit::new(format!("`{}` has no place in JSON", type_name(object)));
-    let table = Table::taken(object)?.ok_or_else(missing)?;
+    let table = crate::convert::take(object, &mut Vec::new())?.ok_or_else(missing)?;
+    let table = Table::from(table);
     let rows = Bound::new(py, table)?.call_method0(intern!(py, "rows"))?;
     Ok(rows)
 }
