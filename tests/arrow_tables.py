@@ -1,7 +1,7 @@
 """Arbitrary Arrow tables for hypothesis, and how they are compared."""
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +30,7 @@ class Kind:
     """A type, and the Python objects that arrays of it are made of."""
 
     type: Any
-    values: Values
+    values: Values = field(repr=False)
 
 
 # === types of columns ===
@@ -151,9 +151,20 @@ def maps(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
     return inner.map(make)
 
 
-flat = st.sampled_from(scalars())
-deep = st.one_of(flat, nested(flat), nested(nested(flat)))
-any_kind = st.one_of(deep, maps(flat))
+SCALARS = scalars()
+
+
+def scalar(number: int) -> Kind:
+    return SCALARS[number]
+
+
+# By number and deferred: hypothesis shows strategies, and these would be too long for it.
+flat = st.integers(0, len(SCALARS) - 1).map(scalar)
+once_nested = st.deferred(lambda: nested(flat))
+deep = st.one_of(
+    once_nested, st.deferred(lambda: nested(once_nested)), st.deferred(lambda: maps(flat))
+)
+any_kind = flat | deep
 
 
 # === arrays and tables ===

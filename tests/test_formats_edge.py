@@ -8,9 +8,12 @@ import json
 import os
 import pty
 import resource
+import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ from processes import Answer, Server
 
 HANDLERS = Path(__file__).parent / "handlers"
 KINDS = HANDLERS / "kinds.py"
+
+Calling = Callable[..., subprocess.Popen[bytes]]
 
 # Data above it goes to the worker in shared memory.
 SHARED_FROM = 64 << 10
@@ -214,6 +219,194 @@ def test_a_body_that_finds_no_room_is_refused_and_harms_nobody(serve: Serve, sum
     assert sent(small, 100_000).json()["length"] == 100_000
     large.close()
     small.close()
+
+
+# === streams ===
+
+STREAMS = """
+import os, time
+import pyarrow as pa
+
+def counts(folder: str, n: int):
+    # Each number waits until the one before it was seen.
+    for i in range(n):
+        yield {"i": i}
+        while not os.path.exists(f"{folder}/{i}"):
+            time.sleep(0.005)
+
+def endless():
+    i = 0
+    while True:
+        yield {"i": i}
+        i += 1
+
+def fails():
+    yield {"i": 0}
+    raise ValueError("no more")
+
+def first(rows: pa.RecordBatchReader):
+    return rows.read_next_batch().num_rows
+
+def total(rows: pa.RecordBatchReader):
+    return sum(batch.num_rows for batch in rows)
+"""
+
+
+@pytest.fixture
+def streams(tmp_path: Path) -> Path:
+    """A file of functions that yield and of such that read."""
+    path = tmp_path / "streams.py"
+    path.write_text(STREAMS)
+    return path
+
+
+@pytest.fixture
+def calling(exuvia_bin: Path, project_python: Path) -> Iterator[Calling]:
+    """Start calls whose input and output are pipes; none outlives the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def go(target: str, *args: str) -> subprocess.Popen[bytes]:
+        command = [str(exuvia_bin), "call", target, *args, "--python", str(project_python)]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe))
+        return started[-1]
+
+    yield go
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[bytes]) -> bytes:
+    """Read a line of its output."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_each_piece_is_out_before_the_next_is_made(
+    calling: Calling, streams: Path, tmp_path: Path
+) -> None:
+    arguments = ["--arg", f"folder={tmp_path}", "--arg", "n=3", "--out-format", "ndjson"]
+    process = calling(f"{streams}:counts", *arguments)
+    for i in range(3):
+        assert json.loads(line(process)) == {"i": i}
+        (tmp_path / str(i)).touch()
+    assert (line(process), process.wait(20)) == (b"", 0)
+
+
+def test_a_stream_that_fails_midway_leaves_an_old_file_as_it_was(
+    call: Call, streams: Path, tmp_path: Path
+) -> None:
+    done = call(f"{streams}:fails", "--out-format", "ndjson")
+    assert (done.returncode, done.stdout) == (1, '{"i":0}\n')
+    assert done.stderr.startswith("error: fails failed: no more (ValueError)\n")
+    out = tmp_path / "out.ndjson"
+    out.write_text("old\n")
+    before = sorted(tmp_path.iterdir())
+    said = error(call(f"{streams}:fails", "--out", str(out)), 1)
+    assert said.startswith("error: fails failed: no more (ValueError)\n")
+    assert out.read_text() == "old\n"
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "__pycache__"] == before
+
+
+def test_a_stream_ends_with_its_reader(calling: Calling, streams: Path) -> None:
+    process = calling(f"{streams}:endless", "--out-format", "ndjson")
+    assert json.loads(line(process)) == {"i": 0}
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert (process.wait(20), process.stderr.read()) == (0, b"")
+
+
+def test_a_stream_waits_for_its_reader_and_still_heeds_ctrl_c(
+    calling: Calling, streams: Path
+) -> None:
+    process = calling(f"{streams}:endless", "--out-format", "ndjson")
+    assert json.loads(line(process)) == {"i": 0}
+    # The pipe fills, and nothing of what follows piles up in the command: it comes to rest.
+    used = [resident(process.pid)]
+    while len(used) < 4 or used[-1] > used[-4]:
+        assert used[-1] < 100 << 20, used
+        time.sleep(0.1)
+        used.append(resident(process.pid))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_a_function_that_reads_need_not_wait_for_the_end_of_stdin(
+    calling: Calling, streams: Path
+) -> None:
+    arguments = ["--in", "-", "--in-format", "ndjson", "--timeout", "15s"]
+    process = calling(f"{streams}:first", *arguments)
+    stdin = process.stdin
+    assert stdin is not None
+
+    def endlessly() -> None:
+        """Write rows until nobody reads them any more."""
+        with suppress(BrokenPipeError):
+            while True:
+                stdin.write(b'{"a": 1}\n' * 1000)
+                stdin.flush()
+
+    writing = threading.Thread(target=endlessly, daemon=True)
+    writing.start()
+    assert int(line(process)) > 0
+    assert process.wait(20) == 0
+    writing.join(20)
+    assert not writing.is_alive()
+
+
+@pytest.mark.parametrize("by", ["file", "stdin"])
+def test_a_function_that_reads_gets_all_of_its_input(call: Call, streams: Path, by: str) -> None:
+    text = "a,b\n" + "1,x\n" * 100_000
+    if by == "file":
+        given = streams.with_name("rows.csv")
+        given.write_text(text)
+        done = call(f"{streams}:total", "--in", str(given))
+    else:
+        done = call(f"{streams}:total", "--in", "-", "--in-format", "csv", stdin=text)
+    assert (done.returncode, done.stdout) == (0, "100000\n"), done.stderr
+
+
+def test_input_that_cannot_be_read_is_told_whoever_reads_it(
+    call: Call, sums: Path, streams: Path
+) -> None:
+    folder = sums.with_name("rows.csv")
+    folder.mkdir()
+    for target in (f"{sums}:total", f"{streams}:total"):
+        said = error(call(target, "--in", str(folder)), 4)
+        assert f"the input {folder} cannot be read" in said
+
+
+def test_what_a_generator_yields_is_streamed_over_http(
+    serve: Serve, streams: Path, tmp_path: Path
+) -> None:
+    server = serve(streams)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+    arguments = json.dumps({"folder": str(tmp_path), "n": 3})
+    connection.request(
+        "POST", "/streams/counts", body=arguments, headers={"accept": "application/x-ndjson"}
+    )
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["transfer-encoding"]) == (200, "chunked")
+    for i in range(3):
+        assert json.loads(answer.readline()) == {"i": i}
+        (tmp_path / str(i)).touch()
+    assert answer.read() == b""
+    connection.request(
+        "POST", "/streams/fails", body=b"", headers={"accept": "application/x-ndjson"}
+    )
+    answer = connection.getresponse()
+    assert answer.status == http.client.OK
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+    assert "ValueError: no more" in server.log()
 
 
 # === the setting ===

@@ -122,6 +122,7 @@ RESULTS: list[tuple[Any, list[str] | None]] = [
     (np.array(["a", "b"]), ["value: utf8"]),
     (np.array([b"a", None], object), ["value: binary"]),
     (np.array([1, 2], "f2"), ["value: float16"]),
+    (np.ma.array([1, 2], mask=[False, False]), ["value: int64"]),
     (np.zeros((2, 2, 2)), None),
     (np.array(5), None),
     ([{"a": 1, "b": "x"}, {"b": None, "a": 2}], ["a: int64", "b: utf8"]),
@@ -288,6 +289,14 @@ def test_a_changed_tensor_is_an_array_or_a_value_error(at: int, byte: int) -> No
     except ValueError:
         return
     assert made.nbytes <= len(raw)
+
+
+def test_what_is_masked_is_null_and_no_tensor() -> None:
+    masked = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]])
+    assert taken(masked)[0].columns() == {"0": [1.0, 3.0], "1": [None, 4.0]}
+    assert taken({"a": np.ma.array(["x", "y"], mask=[True, False])})[0].rows()[0] == {"a": None}
+    with pytest.raises(TypeError, match="a masked array has no place"):
+        conversions.tensor_parts(masked, [])
 
 
 def test_an_array_of_objects_is_no_tensor() -> None:

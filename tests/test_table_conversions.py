@@ -9,9 +9,8 @@ import pytest
 from arrow_tables import (
     Kind,
     any_kind,
+    deep,
     flat,
-    maps,
-    nested,
     shown,
     tables,
     thorough,
@@ -27,7 +26,6 @@ from conversions import (
 )
 from exuvia._native import Table
 from hypothesis import given
-from hypothesis import strategies as st
 
 # === there and back ===
 
@@ -162,7 +160,7 @@ def test_pandas_gives_back_every_flat_table(source: Any) -> None:
 
 
 @thorough
-@given(source=tables(st.one_of(nested(flat), nested(nested(flat)), maps(flat))))
+@given(source=tables(deep))
 def test_pandas_keeps_the_values_of_lists_structs_and_maps(source: Any) -> None:
     frame, _ = given_as(Table.from_arrow(source), "pandas")
     # Widths inside of them are not kept: Python has one `int`.

@@ -269,6 +269,7 @@ HOSTILE = [
     b'{"columns": [{"field_name": "a", "numpy_type": "Int64"}, {"field_name": "b", "name": "a"}]}',
     b'{"index_columns": ["nobody", {"kind": "range"}, {"kind": "range", "start": 0, "stop": 9}]}',
     b'{"index_columns": [{"kind": "range", "start": 0, "stop": 2, "step": 0}, null, 5, ["a"]]}',
+    b'{"index_columns": [{"kind": "range", "start": 0, "stop": %d, "step": 1}]}' % 10**30,
     b'{"index_columns": [{"kind": "range", "start": 0, "stop": 2, "step": 1, "name": ["x"]}]}',
     b'{"column_indexes": [{"pandas_type": "int64", "numpy_type": "int64", "name": {}}]}',
     b'{"column_indexes": [{"pandas_type": "x", "numpy_type": 5}, {}, {}]}',

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from arrow_tables import shown
 from processes import Answer, Server, serving
 from table_formats import (
     COLUMNS,
@@ -50,7 +51,8 @@ CUTS, SEEDS = 40, 200
 def one(exuvia_bin: Path, project_python: Path) -> Iterator[Server]:
     """One server with one worker for all tests."""
     command = [str(exuvia_bin), "serve", str(GUARDED), "--port", "0", "--workers", "1"]
-    command += ["--max-table", "64MiB", "--max-body", "160MiB", "--python", str(project_python)]
+    command += ["--max-table", "64MiB", "--max-body", "160MiB", "--timeout", "10s"]
+    command += ["--python", str(project_python)]
     with serving(command) as running:
         assert sent(running, "checked", STREAM, as_stream(good())).status == 200
         yield running
@@ -132,7 +134,7 @@ def bodies() -> dict[str, tuple[str, bytes]]:
     return {
         "arrow-stream": (STREAM, as_stream(good())),
         # Above 64 KiB it lies in a map.
-        "arrow-stream, mapped": (STREAM, as_stream(good(2000))),
+        "arrow-stream, mapped": (STREAM, as_stream(good(800))),
         "arrow-stream, lz4": (STREAM, compressed("lz4")),
         "arrow-stream, zstd": (STREAM, compressed("zstd")),
         "arrow": (FILE, as_file(good())),
@@ -161,8 +163,7 @@ def test_binary_data_that_was_cut_short_is_refused_wherever_it_ends(
 ) -> None:
     media, raw = bodies()[name]
     for at in [*range(1, len(raw), max(1, len(raw) // CUTS)), len(raw) - 9, len(raw) - 1]:
-        answer = sent(server, "checked", media, raw[:at])
-        assert refused(answer), at
+        refused(sent(server, "checked", media, raw[:at]))
 
 
 @pytest.mark.parametrize("name", ["json-rows", "json-columns"])
@@ -213,11 +214,9 @@ def check_flipped(server: Server, media: str, raw: bytes, seed: int) -> bool:
         refused(answer)
         return False
     found = table_in(answer.body)
-    found.validate(full=True)
     if media in (STREAM, FILE):
         expected = open_ipc(changed)
-        if expected is not None:
-            assert found.equals(expected) or repr(found.to_pylist()) == repr(expected.to_pylist())
+        assert expected is None or shown(found) == shown(expected)
     return True
 
 
@@ -227,7 +226,9 @@ def open_ipc(raw: bytes) -> Any:
         opened = pa.ipc.open_file if raw.startswith(b"ARROW1") else pa.ipc.open_stream
         table = opened(raw).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError):
+        table.to_pylist()
+    except Exception:
+        # It has many ways to say no, such as those of time zones.
         return None
     return table
 
@@ -270,77 +271,75 @@ def test_a_flipped_bit_of_an_array_is_refused_or_changes_a_value(server: Server)
 # === lies about where things are ===
 
 
-def column(type: Any, rows: int, *buffers: bytes | None, children: list[Any] | None = None) -> Any:
-    """An array whose buffers nobody has looked at."""
-    held = [None if raw is None else pa.py_buffer(raw) for raw in buffers]
-    return pa.Array.from_buffers(type, rows, held, children=children)
-
-
 def offsets(*values: int, wide: bool = False) -> bytes:
     return np.array(values, "i8" if wide else "i4").tobytes()
 
 
-def views(*values: tuple[int, bytes, int, int]) -> bytes:
-    return b"".join(struct.pack("<i4sii", *value) for value in values)
+def view(length: int, start: bytes, buffer: int, offset: int) -> bytes:
+    return struct.pack("<i4sii", length, start, buffer, offset)
 
 
-INTS = pa.array([1, 2, 3])
-LIES: dict[str, Callable[[], Any]] = {
-    "text beyond its bytes": lambda: column(pa.string(), 2, None, offsets(0, 3, 1 << 20), b"abc"),
-    "text that begins before": lambda: column(pa.string(), 2, None, offsets(-4, 1, 2), b"abc"),
-    "text that goes back": lambda: column(pa.string(), 2, None, offsets(0, 3, 1), b"abc"),
-    "text with huge offsets": lambda: column(
-        pa.large_string(), 1, None, offsets(0, 1 << 60, wide=True), b"abc"
+TEXTS = ["abc", "defg", "é", "hi"]
+LISTS = [[1, 2, 3], [4, 5, 6, 7], [8, 9], [10, 11]]
+OFFSETS = (0, 3, 7, 9, 11)
+LONG = ["a long text of more than twelve bytes"]
+UNION = pa.UnionArray.from_dense(
+    pa.array([0, 0, 1, 0, 1, 1, 0], pa.int8()),
+    pa.array([0, 1, 0, 2, 1, 2, 3], pa.int32()),
+    [pa.array([1, 2, 3, 4]), pa.array(["a", "b", "c"])],
+)
+WORDS = pa.DictionaryArray.from_arrays(
+    pa.array([1, 2, 0, 1, 2], pa.int32()), pa.array(["a", "b", "c"])
+)
+
+# A column, and bytes in it that are replaced by a lie.
+LIES: dict[str, tuple[Any, bytes, bytes]] = {
+    "text beyond its bytes": (pa.array(TEXTS), offsets(*OFFSETS), offsets(0, 3, 7, 9, 1 << 20)),
+    "text from before its bytes": (pa.array(TEXTS), offsets(*OFFSETS), offsets(-4, 3, 7, 9, 11)),
+    "text that goes back": (pa.array(TEXTS), offsets(*OFFSETS), offsets(0, 3, 2, 9, 11)),
+    "text that cuts a letter": (pa.array(TEXTS), offsets(*OFFSETS), offsets(0, 3, 8, 9, 11)),
+    "text that is not UTF-8": (pa.array(TEXTS), b"defg", b"d\xff\xfeg"),
+    "text at the end of the world": (
+        pa.array(TEXTS, pa.large_string()),
+        offsets(*OFFSETS, wide=True),
+        offsets(0, 3, 7, 9, (1 << 63) - 1, wide=True),
     ),
-    "text that is not UTF-8": lambda: column(pa.string(), 1, None, offsets(0, 2), b"\xff\xfe"),
-    "text that cuts a letter": lambda: column(
-        pa.string(), 2, None, offsets(0, 1, 2), "é".encode()
+    "a list beyond its items": (pa.array(LISTS), offsets(*OFFSETS), offsets(0, 3, 7, 9, 400)),
+    "a list that goes back": (pa.array(LISTS), offsets(*OFFSETS), offsets(0, 9, 7, 9, 11)),
+    "a large list beyond its items": (
+        pa.array(LISTS, pa.large_list(pa.int64())),
+        offsets(*OFFSETS, wide=True),
+        offsets(0, 3, 7, 9, 1 << 62, wide=True),
     ),
-    "a list beyond its items": lambda: column(
-        pa.list_(pa.int64()), 2, None, offsets(0, 1, 400), children=[INTS]
+    "a view of no buffer": (
+        pa.array(LONG, pa.string_view()), view(37, b"a lo", 0, 0), view(37, b"a lo", 7, 0)
     ),
-    "a list that goes back": lambda: column(
-        pa.list_(pa.int64()), 2, None, offsets(3, 2, 1), children=[INTS]
+    "a view beyond its buffer": (
+        pa.array(LONG, pa.string_view()), view(37, b"a lo", 0, 0), view(37, b"a lo", 0, 1 << 30)
     ),
-    "a large list beyond its items": lambda: column(
-        pa.large_list(pa.int64()), 1, None, offsets(0, 1 << 62, wide=True), children=[INTS]
+    "a view of less than nothing": (
+        pa.array(LONG, pa.string_view()), view(37, b"a lo", 0, 0), view(-37, b"a lo", 0, 0)
     ),
-    "a view of no buffer": lambda: column(
-        pa.string_view(), 1, None, views((20, b"abcd", 7, 0)), b"abcd" * 8
+    "a view with another beginning": (
+        pa.array(LONG, pa.string_view()), view(37, b"a lo", 0, 0), view(37, b"zzzz", 0, 0)
     ),
-    "a view beyond its buffer": lambda: column(
-        pa.string_view(), 1, None, views((20, b"abcd", 0, 1 << 30)), b"abcd" * 8
-    ),
-    "a view of less than nothing": lambda: column(
-        pa.string_view(), 1, None, views((-20, b"abcd", 0, 0)), b"abcd" * 8
-    ),
-    "a view with another beginning": lambda: column(
-        pa.string_view(), 1, None, views((20, b"zzzz", 0, 0)), b"abcd" * 8
-    ),
-    "a word that is in no dictionary": lambda: pa.DictionaryArray.from_arrays(
-        pa.array([0, 99, 1], pa.int32()), pa.array(["a", "b"]), safe=False
-    ),
-    "a word before the dictionary": lambda: pa.DictionaryArray.from_arrays(
-        pa.array([0, -9, 1], pa.int8()), pa.array(["a", "b"]), safe=False
-    ),
-    "a union of no kind": lambda: column(
-        pa.dense_union([pa.field("a", pa.int64())]), 2, None, b"\0\x63", offsets(0, 1),
-        children=[INTS],
-    ),
-    "a union beyond its items": lambda: column(
-        pa.dense_union([pa.field("a", pa.int64())]), 2, None, b"\0\0", offsets(0, 7000),
-        children=[INTS],
+    "a word that is in no dictionary": (WORDS, offsets(1, 2, 0, 1, 2), offsets(1, 2, 99, 1, 2)),
+    "a word from before the dictionary": (WORDS, offsets(1, 2, 0, 1, 2), offsets(1, 2, -9, 1, 2)),
+    "a union of no kind": (UNION, bytes([0, 0, 1, 0, 1, 1, 0]), bytes([0, 0, 1, 0, 99, 1, 0])),
+    "a union beyond its items": (
+        UNION, offsets(0, 1, 0, 2, 1, 2, 3), offsets(0, 1, 0, 2, 1, 2, 7000)
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_arrow_that_points_elsewhere_is_refused(server: Server, lie: str) -> None:
-    batch = pa.record_batch({"n": INTS[: len(LIES[lie]())], "odd": LIES[lie]()})
-    with pytest.raises(pa.ArrowException):
-        batch.validate(full=True)
+    column, truth, said = LIES[lie]
+    table = pa.table({"n": range(len(column)), "odd": column})
     for media, write in [(STREAM, as_stream), (FILE, as_file)]:
-        refused(sent(server, "checked", media, write(pa.Table.from_batches([batch]))))
+        raw = write(table)
+        assert raw.count(truth) == 1
+        refused(sent(server, "checked", media, raw.replace(truth, said)))
 
 
 def replaced_each(raw: bytes, old: bytes, new: bytes, until: int) -> Iterator[bytes]:
@@ -411,6 +410,8 @@ def spliced(table: Any, codec: str, times: int) -> bytes:
     with pa.ipc.new_stream(
         sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)
     ) as writer:
+        # The schema is written with the first batch.
+        writer.write_batch(pa.RecordBatch.from_pylist([], table.schema))
         begin = sink.tell()
         writer.write_batch(table.combine_chunks().to_batches()[0])
         end = sink.tell()
@@ -477,13 +478,10 @@ def test_a_huge_dictionary_is_refused(server: Server) -> None:
 
 def test_dictionaries_that_come_again_and_again_do_not_add_up_unseen(server: Server) -> None:
     words = pa.array(["\0" * (1 << 20)]).dictionary_encode()
-    raw = spliced(pa.table({"word": words}), "zstd", 1)
-    sink = io.BytesIO()
-    pa.ipc.new_stream(sink, pa.schema([("word", words.type)])).close()
-    begin = len(sink.getvalue()) - 8
-    # What follows the schema: the dictionary, the batch, and the end.
-    again = raw[begin:-8] * 400
-    answer = sent(server, "rows", STREAM, raw[:begin] + again + raw[-8:])
+    # The dictionary is another than that of the empty batch: it comes with each one.
+    raw = spliced(pa.table({"word": words}), "zstd", 400)
+    assert len(raw) < 1e6
+    answer = sent(server, "rows", STREAM, raw)
     if answer.status == 200:
         assert answer.json() == 400
     else:
@@ -493,6 +491,7 @@ def test_dictionaries_that_come_again_and_again_do_not_add_up_unseen(server: Ser
 def test_a_line_without_end_is_within_bounds(server: Server) -> None:
     line = b"x\n" + b"a" * 100_000_000
     assert "more than" in refused(sent(server, "rows", CSV, line))
+    assert "more than" in refused(sent(server, "rows", CSV, line[2:]))
     quoted = b'x\n"' + b"a" * 100_000_000
     refused(sent(server, "rows", CSV, quoted))
     document = b'{"x": "' + b"a" * 100_000_000
@@ -515,11 +514,12 @@ def test_a_table_of_a_hundred_thousand_columns_is_read_or_refused(server: Server
 
 
 def test_rows_that_each_have_a_column_of_their_own_are_within_bounds(server: Server) -> None:
-    # As a table each of the 20,000 rows would have 20,000 columns: 3 GB of integers.
-    lines = b"".join(b'{"c%d": 1}\n' % n for n in range(20_000))
+    # As a table each of 4000 rows has 4000 columns: 128 MB of integers.
+    lines = b"".join(b'{"c%d": 1}\n' % n for n in range(4000))
     rows = b"[" + lines.replace(b"\n", b",")[:-1] + b"]"
-    for media, body in [(NDJSON, lines), (ROWS, rows)]:
-        assert refused(sent(server, "rows", media, body))
+    for media in [NDJSON, ROWS, "application/json"]:
+        body = lines if media == NDJSON else rows
+        assert "more than" in refused(sent(server, "rows", media, body)), media
 
 
 def nested_type(depth: int) -> Any:

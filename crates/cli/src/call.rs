@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use clap::ArgMatches;
-use exuvia_core::{Call, HandlerInfo, Payload};
+use exuvia_core::{Call, Diagnostics, Failure, HandlerInfo, OutcomeFuture, Payload, Rest};
 use exuvia_env::Environment;
 use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, Recycle, StartMethod};
 use exuvia_observe::Metrics;
@@ -11,13 +12,15 @@ use exuvia_observe::Metrics;
 use crate::{
     args,
     exit::{Exit, Stop},
-    files::{Input, Output},
-    logging, project,
+    input::{Feeding, Input, Source},
+    logging,
+    output::{Output, Writing},
+    project,
     render::{self, Around},
     resolve::{self, Resolved},
     settings::Cmd,
     signals::Signals,
-    start::{self, Origins},
+    start::{self, Origins, aside},
     targets::{self, Plan},
     terminal,
 };
@@ -38,6 +41,31 @@ struct Asked {
     output: Output,
     traceback: bool,
     diagnostics: bool,
+}
+
+/// The same, with what was found for it.
+struct Prepared {
+    asked: Asked,
+    source: Source,
+    environment: Environment,
+    runtime: PathBuf,
+    origins: Origins,
+}
+
+/// A result.
+enum Made {
+    /// It is there, and nothing of it is written.
+    Whole(Writing, Bytes),
+    /// All of it came, and is written.
+    Streamed(Writing),
+    /// Who read it has read enough.
+    Enough,
+}
+
+/// Why there is no result, or not all of one.
+enum Unmade {
+    Failed(Box<Failure>),
+    Stopped(Stop),
 }
 
 /// Runs the command.
@@ -80,30 +108,38 @@ impl Asked {
     }
 
     async fn perform(self, origins: Origins) -> Result<Exit, Stop> {
-        let (asked, payload, found) = self.prepare(origins).await?;
-        let (environment, runtime, origins) = found;
+        let Prepared { asked, source, environment, runtime, origins } =
+            self.prepare(origins).await?;
         let typed = [asked.target.clone()];
         let config = asked.config(&environment, runtime);
         let pool = start::pool(config, &environment, &typed, &origins.cwd, asked.traceback).await?;
         let handler = asked.handler(&pool)?;
         let lost = || Stop::new(Exit::Internal, "the handler was lost while it was loaded");
         let target = pool.target(&handler.target()).ok_or_else(lost)?;
+        let (payload, feeding) = match handler.reads {
+            true => source.feed()?,
+            false => (aside(|| source.read()).await??, Feeding::none()),
+        };
         let call = Call {
             payload,
-            text_arguments: asked.arguments.clone(),
+            text_arguments: asked.arguments,
             accept: asked.output.codec(),
+            streams: true,
             ..Call::default()
         };
-        let outcome = target.call(call).await;
+        let (made, diagnostics) = made(target.call(call), asked.output, feeding).await;
         // The last lines that the function printed come with the worker's end.
         pool.drain(FAREWELL).await;
-        if asked.diagnostics {
+        if asked.diagnostics
+            && let Some(diagnostics) = &diagnostics
+        {
             // Text and numbers always have a JSON form.
-            terminal::say(&serde_json::to_string(&outcome.diagnostics).unwrap_or_default());
+            terminal::say(&serde_json::to_string(diagnostics).unwrap_or_default());
         }
-        match outcome.result {
-            Ok(result) => asked.output.write(&result).map(|()| Exit::Ok),
-            Err(failure) => {
+        match made {
+            Ok(made) => made.finish().await.map(|()| Exit::Ok),
+            Err(Unmade::Stopped(stop)) => Err(stop),
+            Err(Unmade::Failed(failure)) => {
                 let around = Around {
                     targets: &typed,
                     handler: Some(&handler),
@@ -112,22 +148,19 @@ impl Asked {
                     modules: &asked.plan.working_dir,
                     traceback: asked.traceback,
                 };
-                Err(render::stop(*failure, Some(outcome.diagnostics), &around))
+                Err(render::stop(*failure, diagnostics, &around))
             }
         }
     }
 
-    /// Reads the input and finds Python, aside: both may block.
-    async fn prepare(
-        mut self,
-        origins: Origins,
-    ) -> Result<(Self, Payload, (Environment, PathBuf, Origins)), Stop> {
-        let task = tokio::task::spawn_blocking(move || {
-            let payload = std::mem::replace(&mut self.input, Input::None).read()?;
+    /// Finds the input and Python, aside: both may block.
+    async fn prepare(mut self, origins: Origins) -> Result<Prepared, Stop> {
+        aside(move || {
+            let source = std::mem::replace(&mut self.input, Input::None).open()?;
             let (environment, runtime) = start::find(&origins, &self.settings, &self.plan)?;
-            Ok((self, payload, (environment, runtime, origins)))
-        });
-        task.await.unwrap_or_else(|error| Err(Stop::new(Exit::Internal, error.to_string())))
+            Ok(Prepared { asked: self, source, environment, runtime, origins })
+        })
+        .await?
     }
 
     fn config(&self, environment: &Environment, runtime: PathBuf) -> PoolConfig {
@@ -172,6 +205,70 @@ impl Asked {
             names[0],
             names.join(", ")
         )))
+    }
+}
+
+/// Waits for the result and writes what of it comes in pieces. What was seen of the call comes with
+/// it, unless the input broke off first.
+async fn made(
+    call: OutcomeFuture,
+    output: Output,
+    mut feeding: Feeding,
+) -> (Result<Made, Unmade>, Option<Diagnostics>) {
+    let outcome = tokio::select! {
+        biased;
+        stop = feeding.broken() => return (Err(Unmade::Stopped(stop)), None),
+        outcome = call => outcome,
+    };
+    let made = match outcome.result {
+        Err(failure) => Err(Unmade::Failed(failure)),
+        Ok(Payload { codec, body, rest: None, .. }) => Ok(Made::Whole(output.begin(codec), body)),
+        Ok(Payload { codec, body, rest: Some(rest), .. }) => {
+            streamed(output.begin(codec), body, rest, feeding).await
+        }
+    };
+    (made, Some(outcome.diagnostics))
+}
+
+/// Writes each piece as it comes.
+async fn streamed(
+    mut writing: Writing,
+    start: Bytes,
+    rest: Rest,
+    mut feeding: Feeding,
+) -> Result<Made, Unmade> {
+    let mut piece = start;
+    loop {
+        if !piece.is_empty() {
+            let (written, flow) = writing.piece(piece).await.map_err(Unmade::Stopped)?;
+            if flow.is_break() {
+                return Ok(Made::Enough);
+            }
+            writing = written;
+        }
+        let next = tokio::select! {
+            biased;
+            stop = feeding.broken() => return Err(Unmade::Stopped(stop)),
+            next = rest.next() => next,
+        };
+        piece = match next {
+            Some(Ok(piece)) => piece,
+            Some(Err(failure)) => return Err(Unmade::Failed(failure)),
+            None => return Ok(Made::Streamed(writing)),
+        };
+    }
+}
+
+// === impl Made ===
+
+impl Made {
+    /// Writes what is not written, and puts a file in its place.
+    async fn finish(self) -> Result<(), Stop> {
+        match self {
+            Self::Whole(writing, body) => writing.whole(body).await,
+            Self::Streamed(writing) => writing.end().await,
+            Self::Enough => Ok(()),
+        }
     }
 }
 

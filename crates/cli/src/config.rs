@@ -31,7 +31,7 @@ pub(crate) fn run(matches: &ArgMatches, cwd: &Path, variables: &Variables) -> Re
     } else {
         table(&resolved, project.as_ref())
     };
-    terminal::data(&[text.as_bytes()])
+    terminal::data(text.as_bytes())
         .map_err(|error| Stop::usage(format!("stdout cannot be written: {error}")))?;
     Ok(Exit::Ok)
 }

@@ -255,7 +255,8 @@ mod tests {
         for length in [0, 1, SHARED_FROM - 1, SHARED_FROM, SHARED_FROM + 1, 5 * PIECE + 7] {
             let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
             fs::write(&place, &bytes).expect("a file");
-            let read = Input::File(place.clone(), Codec::Csv).open().and_then(Source::read).expect("read");
+            let read =
+                Input::File(place.clone(), Codec::Csv).open().and_then(Source::read).expect("read");
             assert_eq!(read.codec, Codec::Csv);
             assert!(read.body == bytes, "{length}");
             assert_eq!(read.region.is_some(), length > SHARED_FROM, "{length}");
@@ -310,7 +311,7 @@ mod tests {
     fn input_that_breaks_off_is_told_before_its_worker_can_fail() {
         struct Breaks(usize);
         impl Read for Breaks {
-            fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+            fn read(&mut self, mut piece: &mut [u8]) -> io::Result<usize> {
                 self.0 += 1;
                 match self.0 {
                     1 => Err(io::ErrorKind::Interrupted.into()),

@@ -2,8 +2,8 @@
 //!
 //! How a setting gets its value is in `settings` (the one table), `value`, `args`, `project` and
 //! `resolve`;
-//! what the commands do in `serve`, `call` and `config`; what people read in `render`, `routes` and
-//! `exit`. Nothing here knows how anything works: that is for `exuvia-env`, `exuvia-host` and
+//! what the commands do in `serve`, `call` and `config`; what `call` reads and writes in `input`,
+//! `output` and `formats`; what people read in `render`, `routes` and `exit`. Nothing here knows how anything works: that is for `exuvia-env`, `exuvia-host` and
 //! `exuvia-serve`.
 #![forbid(unsafe_code)]
 
@@ -12,11 +12,12 @@ mod call;
 mod config;
 pub mod docs;
 mod exit;
-mod files;
 mod formats;
 mod image;
+mod input;
 mod json;
 mod logging;
+mod output;
 mod project;
 mod render;
 mod resolve;
@@ -84,7 +85,7 @@ pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Interpreter) -
         Err(stop) => {
             if as_json {
                 // Who asked for JSON and does not read it gets the exit code.
-                let _ = terminal::data(&[format!("{}\n", stop.json()).as_bytes()]);
+                let _ = terminal::data(format!("{}\n", stop.json()).as_bytes());
             } else {
                 terminal::show(&stop, &variables);
             }

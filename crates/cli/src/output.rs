@@ -12,12 +12,7 @@ use bytes::Bytes;
 use exuvia_core::Codec;
 use tempfile::NamedTempFile;
 
-use crate::{
-    exit::Stop,
-    formats, json,
-    start::aside,
-    terminal,
-};
+use crate::{exit::Stop, formats, json, start::aside, terminal};
 
 /// Where the result goes.
 pub(crate) enum Output {
@@ -123,7 +118,8 @@ impl Writing {
     /// Ends the last line, and puts a file in its place.
     pub(crate) async fn end(mut self) -> Result<(), Stop> {
         aside(move || {
-            self.write(line_end(self.codec, self.last))?;
+            // Whether somebody reads it or not, this is the end.
+            let _ = self.write(line_end(self.codec, self.last))?;
             match self.to {
                 Output::Stdout(_) => Ok(()),
                 Output::File { temporary, place, .. } => {
@@ -169,6 +165,13 @@ fn cannot_write(file: &Path, error: &io::Error) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
+
+    fn write(output: Output, codec: Codec, body: &'static [u8]) {
+        let runtime = crate::start::event_loop().expect("an event loop");
+        let whole = output.begin(codec).whole(Bytes::from_static(body));
+        runtime.block_on(whole).expect("written");
+    }
 
     #[test]
     fn what_is_no_text_is_kept_from_a_terminal_and_to_the_byte() {
@@ -176,9 +179,10 @@ mod tests {
             let binary = ["parquet", "arrow", "arrow-stream", "npy"].contains(&format.word);
             assert_eq!(Output::stdout(format.codec, true).is_err(), binary, "{}", format.word);
             assert!(Output::stdout(format.codec, false).is_ok(), "{}", format.word);
-            let end = line_end(format.codec, b"PAR1");
+            let end = line_end(format.codec, Some(b'1'));
             assert_eq!(end, if binary { b"" } else { &b"\n"[..] }, "{}", format.word);
-            assert_eq!(line_end(format.codec, b"a\n"), b"");
+            assert_eq!(line_end(format.codec, Some(b'\n')), b"");
+            assert_eq!(line_end(format.codec, None), b"");
         }
         let stop = Output::stdout(Codec::ArrowFile, true).err().expect("an error");
         assert_eq!(
@@ -204,14 +208,26 @@ mod tests {
         assert_eq!((fs::read_to_string(&place).expect("there").as_str(), names()), ("old", 1));
 
         let output = Output::open(Some(&place), None).expect("a place");
-        output.write(&Payload::json("[1]")).expect("written");
+        write(output, Codec::Json, b"[1]");
         assert_eq!((fs::read_to_string(&place).expect("there").as_str(), names()), ("[1]\n", 1));
         let mode = fs::metadata(&place).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
 
         let output = Output::open(Some(&place), Some(&"parquet".to_owned())).expect("a place");
-        output.write(&Payload::new(Codec::Parquet, &b"PAR1PAR1"[..])).expect("written");
+        write(output, Codec::Parquet, b"PAR1PAR1");
         assert_eq!(fs::read(&place).expect("there"), b"PAR1PAR1");
+
+        let output = Output::open(Some(&place), None).expect("a place");
+        let runtime = crate::start::event_loop().expect("an event loop");
+        let writing = runtime.block_on(async {
+            let (writing, _) = output.begin(Codec::Csv).piece("a,b\n".into()).await?;
+            writing.piece("1,2".into()).await
+        });
+        assert_eq!((fs::read(&place).expect("there"), names()), (b"PAR1PAR1".to_vec(), 2));
+        let (writing, flow) = writing.expect("written");
+        assert!(flow.is_continue());
+        runtime.block_on(writing.end()).expect("put in its place");
+        assert_eq!((fs::read(&place).expect("there"), names()), (b"a,b\n1,2\n".to_vec(), 1));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     routes,
     settings::Cmd,
     signals::{self, Scale, Scaling, Signals},
-    start::{self, Origins},
+    start::{self, Origins, aside},
     targets::{self, Plan},
     terminal,
 };
@@ -116,12 +116,11 @@ impl Asked {
             None => Some(bind(self.settings.text("host"), self.settings.port("port")).await?),
         };
         let cwd = origins.cwd.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        let found = aside(move || {
             let (environment, runtime) = start::find(&origins, &self.settings, &self.plan)?;
             Ok::<_, Stop>((self, environment, runtime))
         });
-        let (asked, environment, runtime) =
-            task.await.unwrap_or_else(|error| Err(Stop::new(Exit::Internal, error.to_string())))?;
+        let (asked, environment, runtime) = found.await??;
         if as_json {
             tracing::info!(
                 python = %environment.executable.display(),
@@ -157,7 +156,7 @@ impl Asked {
             _ => routes::table(handlers).iter().map(|line| format!("{line}\n")).collect(),
         };
         pool.drain(Duration::ZERO).await;
-        terminal::data(&[text.as_bytes()])
+        terminal::data(text.as_bytes())
             .map_err(|error| Stop::usage(format!("stdout cannot be written: {error}")))
     }
 

@@ -65,6 +65,14 @@ pub(crate) fn event_loop() -> Result<Runtime, Stop> {
     runtime.map_err(|error| Stop::new(Exit::Internal, format!("no event loop: {error}")))
 }
 
+/// Does what may block on a thread of its own.
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Stop> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Stop::new(Exit::Internal, error.to_string()))
+}
+
 /// Starts a pool and puts what goes wrong into words.
 pub(crate) async fn pool(
     config: PoolConfig,

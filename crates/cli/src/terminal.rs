@@ -3,17 +3,23 @@
 use std::{
     ffi::OsStr,
     io::{self, IsTerminal, Write},
+    ops::ControlFlow,
 };
 
 use crate::{exit::Stop, resolve::Variables};
 
 /// Writes data to stdout. A reader that went away (`| head`) has what it wanted: no error.
-pub(crate) fn data(parts: &[&[u8]]) -> io::Result<()> {
+pub(crate) fn data(bytes: &[u8]) -> io::Result<()> {
+    piece(bytes).map(drop)
+}
+
+/// Writes some of the data to stdout, so that a reader has it now. It breaks where the reader went
+/// away.
+pub(crate) fn piece(bytes: &[u8]) -> io::Result<ControlFlow<()>> {
     let mut stdout = io::stdout().lock();
-    let mut parts = parts.iter();
-    match parts.try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        result => result.map(ControlFlow::Continue),
     }
 }
 

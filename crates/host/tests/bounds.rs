@@ -70,8 +70,9 @@ async fn results_that_are_only_begun_are_bounded() {
     let _alone = ALONE.lock().await;
     let fakes = Fakes::new("good");
     let pool = fakes.pool(|_| {}).await;
-    let end = ask(&pool, "sync", "hoard 100000 h").await;
-    match end {
+    // Half a gigabyte goes through the socket first.
+    let hoard = call(&pool, "sync", "hoard 100000 h", Duration::from_secs(100)).await;
+    match hoard.result.map_err(|failure| *failure) {
         Err(Failure::Host { message }) => assert!(message.contains("incomplete"), "{message}"),
         other => panic!("{other:?}"),
     }

@@ -6,7 +6,7 @@
 //!
 //! * [`read`]: a whole table at once; uncompressed Arrow IPC stays where it lies;
 //! * [`open`]: batch by batch, while the bytes still come;
-//! * [`write`], [`Writer`]: a whole table, or one batch after the other;
+//! * [`write()`], [`Writer`]: a whole table, or one batch after the other;
 //! * [`ipc_parts`]: a table as an Arrow IPC stream, its columns not copied;
 //! * [`diff`]: what distinguishes two schemas, in words;
 //! * [`series`]: unit and gaps of time series, as metadata.

@@ -1,6 +1,6 @@
 //! A table in memory, and how much of one may be made.
 
-use arrow_array::{RecordBatch, RecordBatchOptions, new_empty_array};
+use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, SchemaRef};
 
 use crate::{Format, ReadError, buffers, dictionaries};
@@ -33,6 +33,9 @@ pub(crate) struct Budget {
     left: u64,
 }
 
+/// What an array takes besides its values, about.
+pub(crate) const ARRAY_BYTES: u64 = 128;
+
 /// Lists within lists, structs within structs: so deep at most.
 pub(crate) const MAX_DEPTH: usize = 64;
 
@@ -59,22 +62,28 @@ impl Table {
     /// # Errors
     /// The rows do not fit one batch: a column has more text than its type can count.
     pub fn concat(&self) -> Result<RecordBatch, ArrowError> {
-        match self.batches.as_slice() {
-            [only] => Ok(only.clone()),
-            several => {
-                let columns: Result<Vec<_>, _> = (0..self.schema.fields().len())
-                    .map(|index| match several {
-                        [] => Ok(new_empty_array(self.schema.field(index).data_type())),
-                        _ => {
-                            let column = |batch: &RecordBatch| batch.column(index).clone();
-                            dictionaries::join(&several.iter().map(column).collect::<Vec<_>>())
-                        }
-                    })
-                    .collect();
-                let options = RecordBatchOptions::new().with_row_count(Some(self.rows()));
-                RecordBatch::try_new_with_options(self.schema.clone(), columns?, &options)
+        let filled: Vec<&RecordBatch> =
+            self.batches.iter().filter(|batch| batch.num_rows() > 0).collect();
+        match filled.as_slice() {
+            [only] => Ok((*only).clone()),
+            [] => {
+                let empty = || RecordBatch::new_empty(self.schema.clone());
+                Ok(self.batches.first().cloned().unwrap_or_else(empty))
             }
+            several => self.join(several),
         }
+    }
+
+    fn join(&self, batches: &[&RecordBatch]) -> Result<RecordBatch, ArrowError> {
+        let columns: Result<Vec<_>, _> = (0..self.schema.fields().len())
+            .map(|index| {
+                let pieces: Vec<_> =
+                    batches.iter().map(|batch| batch.column(index).clone()).collect();
+                dictionaries::join(&pieces)
+            })
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows()));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns?, &options)
     }
 }
 

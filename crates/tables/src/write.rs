@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use arrow_array::RecordBatch;
-use arrow_ipc::writer::{FileWriter, StreamEncoder};
+use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use crate::{
@@ -44,7 +44,7 @@ pub struct Writer<W: Write + Send> {
 }
 
 enum Sink<W: Write + Send> {
-    Stream { encoder: StreamEncoder, out: W },
+    Stream(StreamWriter<W>),
     File { writer: FileWriter<W>, held: Vec<RecordBatch> },
     Parquet(ParquetWriter<W>),
     Csv(CsvWriter<W>),
@@ -57,7 +57,7 @@ impl<W: Write + Send> Writer<W> {
     /// A table of this schema. What the format has to say before the first row is written at once.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn new(format: Format, schema: SchemaRef, out: W) -> Result<Self, WriteError> {
         check_depth(&schema, format)?;
         let sink = caught(format, || Sink::new(format, &schema, out))?;
@@ -67,7 +67,7 @@ impl<W: Write + Send> Writer<W> {
     /// Adds rows.
     ///
     /// # Errors
-    /// As [`write`]; the batch has other columns than the table.
+    /// As [`write()`]; the batch has other columns than the table.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
         let batch = self.fitted(batch)?;
         let Self { format, sink, .. } = self;
@@ -77,7 +77,7 @@ impl<W: Write + Send> Writer<W> {
     /// Where it is written to.
     pub fn get_mut(&mut self) -> &mut W {
         match &mut self.sink {
-            Sink::Stream { out, .. } => out,
+            Sink::Stream(writer) => writer.get_mut(),
             Sink::File { writer, .. } => writer.get_mut(),
             Sink::Parquet(writer) => writer.get_mut(),
             Sink::Csv(writer) => writer.get_mut(),
@@ -88,7 +88,7 @@ impl<W: Write + Send> Writer<W> {
     /// Writes what comes after the last row.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn finish(self) -> Result<W, WriteError> {
         let Self { format, schema, sink } = self;
         caught(format, || sink.finish(format, &schema))
@@ -127,15 +127,9 @@ impl<W: Write + Send> Sink<W> {
         let wrong = |error: ArrowError| WriteError::arrow(format, error);
         Ok(match format {
             Format::ArrowStream => {
-                let mut encoder = StreamEncoder::try_new(schema).map_err(wrong)?;
-                let mut out = out;
-                // The encoder gives the schema with the first batch; an empty one brings it out now.
-                for piece in
-                    encoder.encode(&RecordBatch::new_empty(schema.clone())).map_err(wrong)?
-                {
-                    out.write_all(&piece)?;
-                }
-                Self::Stream { encoder, out }
+                let mut writer = StreamWriter::try_new(out, schema).map_err(wrong)?;
+                writer.flush().map_err(wrong)?;
+                Self::Stream(writer)
             }
             Format::ArrowFile => {
                 let writer = FileWriter::try_new(out, schema).map_err(wrong)?;
@@ -152,11 +146,9 @@ impl<W: Write + Send> Sink<W> {
     fn write(&mut self, format: Format, batch: RecordBatch) -> Result<(), WriteError> {
         let wrong = |error: ArrowError| WriteError::arrow(format, error);
         match self {
-            Self::Stream { encoder, out } => {
-                for piece in encoder.encode(&whole(&batch)).map_err(wrong)? {
-                    out.write_all(&piece)?;
-                }
-                Ok(out.flush()?)
+            Self::Stream(writer) => {
+                writer.write(&whole(&batch)).map_err(wrong)?;
+                writer.flush().map_err(wrong)
             }
             Self::File { writer, held } => {
                 let fields = batch.schema_ref().fields();
@@ -176,12 +168,10 @@ impl<W: Write + Send> Sink<W> {
     fn finish(self, format: Format, schema: &SchemaRef) -> Result<W, WriteError> {
         let wrong = |error: ArrowError| WriteError::arrow(format, error);
         match self {
-            Self::Stream { encoder, mut out } => {
-                for piece in encoder.finish().map_err(wrong)? {
-                    out.write_all(&piece)?;
-                }
-                out.flush()?;
-                Ok(out)
+            Self::Stream(mut writer) => {
+                writer.finish().map_err(wrong)?;
+                writer.flush().map_err(wrong)?;
+                writer.into_inner().map_err(wrong)
             }
             Self::File { mut writer, held } => {
                 if !held.is_empty() {

@@ -20,7 +20,7 @@ use arrow_schema::{DataType, Field, Schema};
 use bounded::{
     MIB, compressed, limits, malformed, parquet_with, peak, too_large, try_read, written,
 };
-use exuvia_tables::{Format, Limits, Table, open, read, write};
+use exuvia_tables::{Format, Limits, ReadError, Table, open, read, write};
 use parquet::{
     basic::{Compression, Encoding},
     file::properties::WriterProperties,
@@ -254,7 +254,7 @@ fn compressed_pages_that_become_too_large_are_refused() {
             .set_dictionary_enabled(false)
             .set_data_page_size_limit(64 * MIB)
             .set_data_page_row_count_limit(64 * MIB);
-        too_large(Format::Parquet, &parquet_with(&zeros(2 * MIB), properties));
+        too_large(Format::Parquet, &parquet_with(&zeros(MIB / 2), properties));
     }
 }
 
@@ -280,7 +280,7 @@ fn pages_that_lie_about_their_size_are_refused() {
             .set_dictionary_enabled(false)
             .set_data_page_size_limit(64 * MIB)
             .set_data_page_row_count_limit(64 * MIB);
-        let honest = parquet_with(&zeros(2 * MIB), properties);
+        let honest = parquet_with(&zeros(MIB / 2), properties);
         for first in [0x82, 0xfe] {
             let mut bytes = honest.clone();
             let size = page_size(&bytes);
@@ -374,4 +374,35 @@ fn names_that_other_libraries_cannot_take_are_refused() {
     for format in [Format::ArrowStream, Format::ArrowFile, Format::Parquet] {
         malformed(format, &written(format, &table), "NUL");
     }
+}
+
+#[test]
+fn many_small_messages_are_counted_by_the_arrays_they_make() {
+    let fields: Vec<_> =
+        (0..1000).map(|n| Field::new(n.to_string(), DataType::Null, true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let column: ArrayRef = Arc::new(NullArray::new(1));
+    let columns = vec![column; 1000];
+    let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+    let bytes = written(Format::ArrowStream, &Table { schema, batches: vec![batch; 20] });
+    assert!(bytes.len() < MIB / 2);
+    too_large(Format::ArrowStream, &bytes);
+}
+
+#[test]
+fn rows_that_a_footer_only_claims_are_not_made() {
+    let honest = written(Format::Parquet, &zeros(100_003));
+    // Twice the number, in three bytes, and a million in as many.
+    let number = [0xc6, 0x9a, 0x0c];
+    let mut bytes = honest.clone();
+    let found: Vec<_> = (0..bytes.len() - 3).filter(|at| bytes[*at..*at + 3] == number).collect();
+    assert!(found.len() >= 3, "the file, the group and the chunk say it: {found:?}");
+    for at in found {
+        bytes[at..at + 3].copy_from_slice(&[0xfe, 0xff, 0x7f]);
+    }
+    let limits = Limits { max_bytes: 900_000, ..Limits::default() };
+    let honest = read(Format::Parquet, &Buffer::from(honest.as_slice()), &limits).unwrap();
+    assert_eq!(honest.table.rows(), 100_003);
+    let error = read(Format::Parquet, &Buffer::from(bytes.as_slice()), &limits).unwrap_err();
+    assert!(matches!(error, ReadError::TooLarge { .. }), "{error:?}");
 }

@@ -127,6 +127,7 @@ fn columns_of_arrow_lie_in_the_bytes_they_were_read_from() {
         let inside = data.as_ptr() as usize..data.as_ptr() as usize + data.len();
         let back = read(format, &data, &Limits::default()).unwrap();
         assert_eq!(back.copies, []);
+        assert_eq!(back.table.batches.len(), 2);
         for range in ranges(&back.table) {
             assert!(inside.start <= range.start && range.end <= inside.end);
         }

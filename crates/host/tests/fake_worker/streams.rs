@@ -82,7 +82,11 @@ impl Fake {
                 let piece: Vec<u8> = (stream.made..end).map(|place| (place % 251) as u8).collect();
                 stream.made = end;
                 self.connection.add(stream.call, piece.into());
-                fs::write(self.dir.join(format!("made-{}", stream.tag)), end.to_string())?;
+                let place = self.dir.join(format!("made-{}", stream.tag));
+                // Who reads it meanwhile reads one number or the other.
+                let fresh = self.dir.join(format!("making-{}", std::process::id()));
+                fs::write(&fresh, end.to_string())?;
+                fs::rename(fresh, place)?;
             }
             if stream.made >= stream.whole && stream.last != "sleeps" {
                 done.push(place);

@@ -206,6 +206,9 @@ def column_from(array, name, copies, nulls=None, library="numpy"):
     """An array of one dimension as a column; `nulls` says which values are none."""
     import numpy
 
+    if isinstance(array, numpy.ma.MaskedArray):
+        nulls = numpy.ma.getmaskarray(array)
+        nulls, array = nulls if nulls.any() else None, array.data
     kind, dtype = array.dtype.kind, array.dtype
     if kind in "OTUS":
         return column_from_objects(array, name, copies, nulls, library)
@@ -427,6 +430,8 @@ def tensor_parts(array, copies):
     import numpy
     from numpy.lib.format import dtype_to_descr
 
+    if numpy.ma.is_masked(array):
+        raise TypeError("a masked array has no place in NumPy's format")
     array = numpy.asarray(array)
     if array.dtype.hasobject or array.dtype.kind == "T":
         raise TypeError(f"an array of {array.dtype} has no place in NumPy's format")

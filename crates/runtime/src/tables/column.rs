@@ -15,7 +15,7 @@ use pyo3::{
 
 use super::{
     build, capsule, dictionary, field::Field, infer, items, memory, objects, table::no_arrow,
-    types, values::Values,
+    types, uniform, values::Values,
 };
 use crate::values::object::new;
 
@@ -259,6 +259,11 @@ pub(super) fn objects_to_array(
     data_type: Option<&DataType>,
     place: impl Fn(usize) -> String,
 ) -> PyResult<ArrayRef> {
+    if data_type.is_none()
+        && let Some(array) = uniform::array(values)
+    {
+        return Ok(array);
+    }
     let items = items::read(values, &place)?;
     let data_type = match data_type {
         Some(data_type) => data_type.clone(),

@@ -101,7 +101,7 @@ def to_frame(table, copies):
 
 def is_objects(values):
     """Whether an array, Series or Index is of Python's objects."""
-    return values.dtype.name == "object"
+    return values.dtype.kind == "O" and values.dtype.name == "object"
 
 
 def to_series(table, copies):
@@ -143,9 +143,9 @@ def label_of(name):
 def range_of(said, rows, pandas):
     """An index that is a range; `None` if it does not fit the table any more."""
     parts = [said.get(key) for key in ("start", "stop", "step")]
-    if not all(type(part) is int for part in parts) or not parts[2] or len(range(*parts)) != rows:
+    if not all(type(part) is int and abs(part) < 2**62 for part in parts) or not parts[2]:
         return None
-    return pandas.RangeIndex(*parts)
+    return pandas.RangeIndex(*parts) if len(range(*parts)) == rows else None
 
 
 def labels_of(fields, told, pandas):

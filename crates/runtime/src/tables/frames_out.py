@@ -36,8 +36,7 @@ def from_frame(frame, copies):
     kept = kept_in(frame)
     fields = [text_of(label) for label in frame.columns]
     columns, said = [], []
-    for at, (label, field) in enumerate(zip(frame.columns, fields, strict=True)):
-        series = frame.iloc[:, at]
+    for field, (label, series) in zip(fields, frame.items(), strict=True):
         column = column_of(series, field, copies, kept["types"].get(field))
         columns.append((field, column, metadata_of(column, field, kept)))
         name = label if isinstance(label, str) else text_or_none(label)
@@ -60,14 +59,12 @@ def kept_in(frame):
     """What `remember` kept, as far as it is still what it was."""
     kept = frame.attrs.get(ATTRIBUTE)
     kept = kept if isinstance(kept, dict) else {}
+    fields = kept.get("fields")
+    fields = fields if isinstance(fields, dict) else {}
     return {
         "schema": texts_in(kept.get("schema")),
         "types": texts_in(kept.get("types")),
-        "fields": {
-            name: texts_in(metadata)
-            for name, metadata in (kept.get("fields") or {}).items()
-            if isinstance(name, str)
-        },
+        "fields": {name: texts_in(metadata) for name, metadata in fields.items()},
     }
 
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CStr,
     io,
     panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
@@ -13,6 +14,7 @@ use exuvia_sys::{PrivateMap, Sealed};
 use pyo3::{
     buffer::PyUntypedBuffer,
     exceptions::{PyTypeError, PyValueError},
+    ffi,
     prelude::*,
 };
 
@@ -22,7 +24,7 @@ use crate::values::object::type_name;
 static PRIVATE: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
 
 /// Where copies of this library find each other: a name in `sys`.
-const PUBLISHED: &str = "_exuvia_is_private";
+const PUBLISHED: &CStr = c"_exuvia_is_private";
 
 /// A payload mapped for this process alone, kept for as long as a buffer of it is in use.
 ///
@@ -99,11 +101,20 @@ pub(super) fn is_private(start: *const u8, length: usize) -> bool {
 /// The same, asking a worker's runtime too: where a handler imports `exuvia` from a wheel that is
 /// another copy of this library, the payloads are known to the runtime's copy alone.
 pub(super) fn is_private_here(py: Python<'_>, start: *const u8, length: usize) -> bool {
-    let asked = || -> PyResult<bool> {
-        let Some(ask) = py.import("sys")?.getattr_opt(PUBLISHED)? else { return Ok(false) };
-        ask.call1((start as usize, length))?.is_truthy()
-    };
-    is_private(start, length) || asked().unwrap_or(false)
+    is_private(start, length)
+        || published(py).is_some_and(|ask| {
+            let answer = ask.call1((start as usize, length));
+            answer.and_then(|answer| answer.is_truthy()).unwrap_or(false)
+        })
+}
+
+/// What [`publish`] put into `sys`, here or in another copy.
+fn published(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // JUSTIFICATION: this is asked for each column, and looking for an attribute that is not there
+    // makes an exception, which takes longer than all the rest.
+    // SAFETY: the name is a C string; the answer is a borrowed reference or null, without an
+    // exception, and becomes an owned one before anything else runs.
+    unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PySys_GetObject(PUBLISHED.as_ptr())) }
 }
 
 /// Lets other copies of this library in the interpreter ask what this one has mapped.

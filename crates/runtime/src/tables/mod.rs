@@ -20,6 +20,7 @@ mod stream;
 mod table;
 mod times;
 mod types;
+mod uniform;
 mod values;
 
 pub use column::Column;

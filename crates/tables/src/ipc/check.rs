@@ -9,7 +9,7 @@ use arrow_schema::{DataType, Fields, UnionMode};
 
 use crate::{
     Format, Limits, ReadError, lz4, schema,
-    table::{Budget, MAX_DEPTH},
+    table::{ARRAY_BYTES, Budget, MAX_DEPTH},
 };
 
 /// Bytes that a compressed buffer begins with: how long it will be.
@@ -142,8 +142,8 @@ fn compressed(bytes: &[u8], codec: CompressionType) -> Result<u64, Claim> {
 }
 
 /// Lengths: of the batch, and of columns that have no bytes by which they could be checked.
-fn rows(batch: RecordBatch<'_>, fields: &Fields, budget: &Budget) -> Result<(), Claim> {
-    let mut nodes = Nodes { nodes: batch.nodes().into_iter().flatten(), weightless: 0 };
+fn rows(batch: RecordBatch<'_>, fields: &Fields, budget: &mut Budget) -> Result<(), Claim> {
+    let mut nodes = Nodes { nodes: batch.nodes().into_iter().flatten(), weightless: 0, arrays: 0 };
     let length = u64::try_from(batch.length())
         .map_err(|_| Claim::Wrong("a batch has a negative number of rows".to_owned()))?;
     if fields.is_empty() {
@@ -152,6 +152,8 @@ fn rows(batch: RecordBatch<'_>, fields: &Fields, budget: &Budget) -> Result<(), 
     for field in fields {
         nodes.take(field.data_type())?;
     }
+    // Of many small messages the arrays themselves take more than what they refer to.
+    budget.take(nodes.arrays * ARRAY_BYTES)?;
     // A row of nothing counts as a byte: some library will make an object of it.
     Ok(budget.check(nodes.weightless)?)
 }
@@ -159,6 +161,7 @@ fn rows(batch: RecordBatch<'_>, fields: &Fields, budget: &Budget) -> Result<(), 
 struct Nodes<I> {
     nodes: I,
     weightless: u64,
+    arrays: u64,
 }
 
 impl<'a, I: Iterator<Item = &'a FieldNode>> Nodes<I> {
@@ -166,6 +169,7 @@ impl<'a, I: Iterator<Item = &'a FieldNode>> Nodes<I> {
     fn take(&mut self, data_type: &DataType) -> Result<(), Claim> {
         let missing = || Claim::Wrong("a batch has fewer columns than its schema".to_owned());
         let node = self.nodes.next().ok_or_else(missing)?;
+        self.arrays += 1;
         let (length, nulls) = (node.length(), node.null_count());
         if length < 0 || nulls < 0 || nulls > length {
             return Err(Claim::Wrong("a column has an impossible length".to_owned()));

@@ -18,7 +18,10 @@ use super::{
     footer,
     pages::{self, width},
 };
-use crate::{Format, Limits, ReadError, Table, buffers, schema, table::Budget};
+use crate::{
+    Format, Limits, ReadError, Table, buffers, schema,
+    table::{ARRAY_BYTES, Budget},
+};
 
 /// Reads a file that is wholly there.
 pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
@@ -36,6 +39,7 @@ pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
     let mut batches = Vec::new();
     for batch in reader {
         let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, tidy(error)))?;
+        budget.take(batch.num_columns() as u64 * ARRAY_BYTES)?;
         budget.take(buffers::bytes(std::slice::from_ref(&batch)))?;
         let batch = batch.with_schema(schema.clone());
         let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?;
