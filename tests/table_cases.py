@@ -22,6 +22,9 @@ MANY = 20_000  # as floats more than goes through the socket
 
 def pickled(obj: Any) -> Any:
     """What another process would get of an object by pickle; the object itself if it cannot."""
+    if type(obj) is np.ndarray:
+        # NumPy's pickles forget the order of bytes of arrays that do not lie in one piece.
+        return obj
     try:
         return pickle.loads(pickle.dumps(obj, 5))
     except (TypeError, pickle.PicklingError):
@@ -61,19 +64,21 @@ def check_same(got: Any, expected: Any) -> None:
 
 
 def check_arrays(got: Any, expected: Any) -> None:
-    """Bytes, layout, order of bytes; of objects each."""
+    """Bytes and their order, shape, layout if it is in one piece; of objects each."""
     assert got.dtype == expected.dtype and got.dtype.str == expected.dtype.str
     assert got.dtype.isalignedstruct == expected.dtype.isalignedstruct
     assert got.dtype.metadata == expected.dtype.metadata
-    assert got.shape == expected.shape
-    for flag in ("C_CONTIGUOUS", "F_CONTIGUOUS", "WRITEABLE", "ALIGNED"):
-        assert got.flags[flag] == expected.flags[flag], flag
+    assert got.shape == expected.shape and got.flags.writeable and got.flags.aligned
+    if expected.flags.forc:
+        assert got.flags.c_contiguous == expected.flags.c_contiguous
+        assert got.flags.f_contiguous == expected.flags.f_contiguous
+    if isinstance(expected, np.ma.MaskedArray):
+        assert (got.mask == expected.mask).all() and got.fill_value == expected.fill_value
+        got, expected = got.data, expected.data
     if expected.dtype.hasobject or expected.dtype.kind == "T":
         check_same(got.tolist(), expected.tolist())
     else:
-        assert got.tobytes("A") == expected.tobytes("A")
-    if isinstance(expected, np.ma.MaskedArray):
-        assert (got.mask == expected.mask).all() and got.fill_value == expected.fill_value
+        assert got.tobytes() == expected.tobytes()
 
 
 def check_frames(got: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -131,6 +136,9 @@ def aligned() -> Any:
     return np.array([(1, 2.5), (3, 4.5)], dtype=dtype)
 
 
+OVERLAID = np.dtype({"names": ["a", "b"], "formats": ["i4", "i2"], "offsets": [0, 0]})
+GAPS = np.dtype({"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [9, 2], "itemsize": 20})
+
 ARRAYS: list[Case] = [
     ("0-d", lambda: np.array(2.5)),
     ("0-d text", lambda: np.array("text")),
@@ -148,13 +156,25 @@ ARRAYS: list[Case] = [
     ("structured, large", lambda: structured(MANY)),
     ("structured, aligned", aligned),
     ("structured, a field", lambda: structured(MANY)["b"]),
+    ("structured, fields over one another", lambda: np.array([(7, 7)], dtype=OVERLAID)),
+    ("structured, with gaps", lambda: np.array([(1, 2)] * 3, dtype=GAPS)),
+    ("structured, with titles", lambda: np.zeros(3, dtype=[(("long", "a"), "i4")])),
+    (
+        "structured, fields in other fields",
+        lambda: np.zeros(3, [("a", [("b", "i4"), ("c", "f8")])]),
+    ),
+    (
+        "structured, metadata inside",
+        lambda: np.zeros(3, [("a", np.dtype("i4", metadata={"u": 1}))]),
+    ),
+    ("structured, no fields", lambda: np.zeros(3, dtype=[])),
     ("record", lambda: structured(3).view(np.recarray)),
     ("dates", lambda: np.array(["2024-02-29", "NaT"], "M8[D]")),
     ("times in 25 s", lambda: np.arange(MANY).astype("M8[25s]")),
     ("spans", lambda: np.array([1, -2, "NaT"], "m8[ns]")),
     ("a unit of none", lambda: np.array(["NaT"], "M8")),
     ("bool", lambda: np.arange(MANY * 5) % 3 == 0),
-    ("float16", lambda: np.arange(MANY * 4).astype("f2")),
+    ("float16", lambda: (np.arange(MANY * 4) % 999).astype("f2")),
     ("longdouble", lambda: np.array([1, 3], "g") / 3),
     ("complex", lambda: np.arange(MANY) * (1 + 2j)),
     ("complex64", lambda: np.array([1j, np.nan], "c8")),
@@ -171,9 +191,11 @@ ARRAYS: list[Case] = [
     ("objects", lambda: np.array([1, "a", None, [2]], dtype=object)),
     ("objects in a field", lambda: np.array([(1, "x")], dtype=[("n", "i4"), ("o", object)])),
     ("dtype with metadata", lambda: np.zeros(3, np.dtype("i4", metadata={"unit": "m"}))),
-    ("matrix", lambda: np.asmatrix([[1, 2], [3, 4]])),
-    ("masked", lambda: np.ma.masked_array(np.arange(4), [0, 1, 0, 1], fill_value=9)),
+    ("matrix", lambda: np.array([[1, 2], [3, 4]]).view(np.matrix)),
+    ("masked", lambda: np.ma.masked_array(np.arange(4), [False, True, False, True], fill_value=9)),
     ("own class", lambda: np.arange(4).view(Sub)),
+    ("forty axes", lambda: np.ones((1,) * 39 + (3,))),
+    ("strided by zero", lambda: np.broadcast_to(np.float64(2.5), (300, 300))),
     ("scalar", lambda: np.float32(1.5)),
 ]
 
@@ -198,7 +220,7 @@ def large() -> pd.DataFrame:
             "n": np.arange(MANY),
             "t": hours(MANY),
             "s": [f"row {n}" for n in range(MANY)],
-            "c": pd.Categorical.from_codes(np.arange(MANY) % 3, ["a", "b", "c"]),
+            "c": pd.Categorical(list("abc" * MANY)[:MANY]),
             "i": pd.array([1, None] * (MANY // 2), "Int64"),
             "b": np.arange(MANY) % 2 == 0,
         }
@@ -220,6 +242,14 @@ def nan_and_na() -> Any:
     return pd.arrays.FloatingArray(np.array([1.0, np.nan, 3.0]), mask)
 
 
+def moments() -> Any:
+    return pd.Series([pd.Timestamp("2024-01-01"), pd.NaT, pd.Timestamp("1969-07-20")])
+
+
+def lists_of_pyarrow() -> Any:
+    return pd.Series([[1], None, []], dtype=pd.ArrowDtype(pa.list_(pa.int64())))
+
+
 COLUMNS: dict[str, Callable[[], Any]] = {
     "floats with NaN": lambda: [1.5, np.nan, -0.0],
     "float32": lambda: np.array([1, 2, 3], "f4"),
@@ -238,10 +268,10 @@ COLUMNS: dict[str, Callable[[], Any]] = {
     "string in Python, NaN": lambda: pd.array(
         ["a", None, "c"], pd.StringDtype("python", na_value=np.nan)
     ),
-    "times": lambda: pd.to_datetime(["2024-01-01", None, "1969-07-20"]),
-    "times in s": lambda: pd.to_datetime(["2024-01-01", None, "1969-07-20"]).astype("M8[s]"),
-    "times in ms": lambda: pd.to_datetime(["2024-01-01", None, "1969-07-20"]).astype("M8[ms]"),
-    "times in ns": lambda: pd.to_datetime(["2024-01-01", None, "1969-07-20"]).astype("M8[ns]"),
+    "times": lambda: moments(),
+    "times in s": lambda: moments().astype("M8[s]"),
+    "times in ms": lambda: moments().astype("M8[ms]"),
+    "times in ns": lambda: moments().astype("M8[ns]"),
     "times in UTC": lambda: hours(3, tz="UTC"),
     "times in Oslo": lambda: hours(3, tz="Europe/Oslo"),
     "times at an offset": lambda: hours(3, tz=dt.timezone(dt.timedelta(hours=5, minutes=30))),
@@ -266,12 +296,16 @@ COLUMNS: dict[str, Callable[[], Any]] = {
     "intervals": lambda: pd.interval_range(0, 3),
     "sparse": lambda: pd.arrays.SparseArray([0, 0, 1]),
     "int64 of pyarrow": lambda: pd.array([1, None, 3], "int64[pyarrow]"),
-    "lists of pyarrow": lambda: pd.array([[1], None, []], pd.ArrowDtype(pa.list_(pa.int64()))),
+    "lists of pyarrow": lists_of_pyarrow,
 }
 
 
 def column_frame(make: Callable[[], Any]) -> Callable[[], pd.DataFrame]:
     return lambda: pd.DataFrame({"x": make()})
+
+
+def names(*labels: str) -> Any:
+    return pd.Index(labels, dtype=object)
 
 
 def indexed(index: Any) -> pd.DataFrame:
@@ -325,7 +359,7 @@ FRAMES: list[Case] = [
     ("columns at times", lambda: pd.DataFrame([[1, 2]], columns=hours(2))),
     ("columns of categories", lambda: pd.DataFrame([[1]], columns=pd.CategoricalIndex(["x"]))),
     ("an empty name", lambda: pd.DataFrame({"": [1], " ": [2], "ü": [3], '"': [4]})),
-    ("a surrogate in a name", lambda: pd.DataFrame({"\ud800": [1]})),
+    ("a surrogate in a name", lambda: pd.DataFrame([[1]], columns=names("\ud800"))),
     ("a surrogate in a text", lambda: pd.DataFrame({"x": pd.Series(["\ud800"], dtype=object)})),
     (
         "from two dimensions",
@@ -364,7 +398,6 @@ POLARS: list[Case] = [
     ("structs", lambda: pl.DataFrame({"s": [{"a": 1, "b": None}, {"a": 2, "b": "x"}]})),
     ("nothing", lambda: pl.DataFrame({"n": [None, None]})),
     ("128 bits", lambda: pl.DataFrame({"i": pl.Series([2**100], dtype=pl.Int128)})),
-    ("objects", lambda: pl.DataFrame({"o": pl.Series([{1}], dtype=pl.Object)})),
     (
         "several chunks",
         lambda: pl.concat([pl.DataFrame({"x": [n]}) for n in range(3)], rechunk=False),

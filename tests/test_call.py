@@ -457,8 +457,8 @@ def test_a_result_that_cannot_be_written_is_an_error(
 
 
 def test_what_no_format_holds_is_named(call: Call, write: Write) -> None:
-    path = write("it.py", "def f():\n    yield 1\n")
-    assert "`generator` has no place in JSON" in error(call(f"{path}:f"), 1)
+    path = write("it.py", "def f():\n    return object()\n")
+    assert "`object` has no place in JSON" in error(call(f"{path}:f"), 1)
 
 
 # === failures ===

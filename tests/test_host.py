@@ -471,16 +471,31 @@ def page() -> str:
     return (ROOT / "docs/python.md").read_text(encoding="utf-8")
 
 
-def test_the_example_of_the_page_prints_what_the_page_says(
-    project_python: Path, tmp_path: Path
+def examples() -> list[tuple[dict[str, str], str]]:
+    """Each: files, of which the last is the program, and what it prints."""
+    found: list[tuple[dict[str, str], str]] = []
+    files: dict[str, str] = {}
+    for block in BLOCK.finditer(page()):
+        if block[1] == "text":
+            found.append((files, block[2]))
+            files = {}
+        else:
+            assert block[1] == "python"
+            files[block[2].partition("\n")[0].removeprefix("# ")] = block[2]
+    assert files == {}, "what does the last one print?"
+    return found
+
+
+@pytest.mark.parametrize("program", ["main.py", "year.py"])
+def test_the_examples_of_the_page_print_what_the_page_says(
+    program: str, project_python: Path, tmp_path: Path
 ) -> None:
-    blocks = [(block[1], block[2]) for block in BLOCK.finditer(page())]
-    assert [kind for kind, _ in blocks] == ["python", "python", "text"]
-    for _, text in blocks[:2]:
-        name = text.partition("\n")[0].removeprefix("# ")
+    assert [[*files][-1] for files, _ in examples()] == ["main.py", "year.py"]
+    [(files, printed)] = [each for each in examples() if program in each[0]]
+    for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [project_python, "main.py"],
+        [project_python, program],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -488,7 +503,7 @@ def test_the_example_of_the_page_prints_what_the_page_says(
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == blocks[2][1]
+    assert done.stdout == printed
 
 
 @pytest.mark.parametrize("front", [exuvia.Host, exuvia.Target])

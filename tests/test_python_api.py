@@ -163,7 +163,7 @@ def failure(kind: type[exuvia.CallError], call: Callable[[], Any]) -> Any:
     assert type(again) is kind and str(again) == str(error)
     assert vars(again) == vars(error)
     if kind is not exuvia.LoadError:
-        assert error.diagnostics["call_id"] and error.diagnostics["handler"]
+        assert error.diagnostics.call_id and error.diagnostics.handler
     return error
 
 
@@ -174,7 +174,7 @@ def test_an_exception() -> None:
     assert "KeyError: 'NO SUCH VARIABLE'" in error.traceback and "direct cause" in error.traceback
     assert error.traceback.count("own.py") == 2 and "<exuvia" not in error.traceback
     assert [frame["function"] for frame in error.failure["frames"]] == ["raises"]
-    assert error.diagnostics["run_us"] > 0 and error.diagnostics["attempts"] == 1
+    assert error.diagnostics.run_us > 0 and error.diagnostics.attempts == 1
     error = failure(exuvia.HandlerError, lambda: exuvia.call(f"{UNRULY}:quits"))
     assert error.failure["class"] == "SystemExit"
 
@@ -203,7 +203,7 @@ def test_time_limits() -> None:
         error = failure(exuvia.CallTimeoutError, lambda: nap(60_000))
         assert issubclass(exuvia.CallTimeoutError, TimeoutError)
         assert (error.failure["limit_ms"], error.failure["started"]) == (400, True)
-        assert nap(1)["pid"] != error.diagnostics["pid"], "the worker was replaced"
+        assert nap(1)["pid"] != error.diagnostics.pid, "the worker was replaced"
     with exuvia.Target(f"{UNRULY}:naps", timeout=0.4) as naps:
         pid = naps(1)["pid"]
         failure(exuvia.CallTimeoutError, lambda: naps(60_000))

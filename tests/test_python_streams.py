@@ -129,11 +129,11 @@ def test_what_is_small_is_not_made_far_ahead_either(
         assert at_rest(log) < 100_000
 
 
-def test_the_first_value_is_there_before_the_last_is_made(host: exuvia.Host) -> None:
-    for name in ("crossing:late", "crossing:late_later"):
+@pytest.mark.parametrize("name", ["crossing:late", "crossing:late_later"])
+def test_the_first_value_is_there_before_the_last_is_made(name: str) -> None:
+    with exuvia.Host(CROSSING) as host:
         before = time.monotonic()
-        with host.stream(name, 1) as results:
-            assert next(results) == 0
+        assert next(host.stream(name, 1)) == 0
         assert time.monotonic() - before < 20
 
 
@@ -245,6 +245,12 @@ def test_a_host_that_is_closed_ends_its_streams(name: str) -> None:
 # === several ===
 
 
+def test_a_stream_keeps_its_workers() -> None:
+    results = exuvia.Target(f"{CROSSING}:counts").stream(1000, size=8 * KIB)
+    gc.collect()
+    assert [value[0] for value in results] == list(range(1000))
+
+
 def test_two_streams_at_once_on_two_workers(tmp_path: Path) -> None:
     with exuvia.Host(CROSSING, workers=2) as host:
         assert host.wait_ready(60)
@@ -274,7 +280,7 @@ def test_threads_may_share_a_stream(host: exuvia.Host) -> None:
     lock = threading.Lock()
 
     def some() -> list[int]:
-        got = []
+        got: list[int] = []
         while True:
             with lock:
                 value = next(results, None)
@@ -293,7 +299,7 @@ def test_two_threads_at_once_get_each_value_once_or_are_refused(host: exuvia.Hos
 
     def some() -> list[int]:
         nonlocal refused
-        got = []
+        got: list[int] = []
         while True:
             try:
                 value = next(results, None)
@@ -324,6 +330,8 @@ def test_a_program_may_end_in_the_middle(run: Run) -> None:
 
 def test_a_forked_child_cannot_read_on_and_does_no_harm(run: Run) -> None:
     done = run("""
+        import warnings
+        warnings.simplefilter("ignore")  # Python's own about fork() with threads
         host = exuvia.Host(f"{H}/crossing.py")
         results = host.stream("crossing:counts", 100, size=1 << 16)
         print(next(results)[0], flush=True)

@@ -210,8 +210,8 @@ def test_tables_without_rows_or_with_holes(server: Server) -> None:
     [
         ({"table": 5}, "must be a table (a list of objects), not an integer"),
         ({"table": "x"}, "must be a table (a list of objects), not a string"),
-        ([[1, 2], [3, 4]], "is not a table: a table is a list of objects, one per row"),
-        ([{"n": 1}, None], "is not a table: a table is a list of objects, one per row"),
+        ([[1, 2], [3, 4]], "is not a table: row 0 is a list, not a dict"),
+        ([{"n": 1}, None], "is not a table: row 1 is a NoneType, not a dict"),
         ({"n": [1, 2], "t": ["a"]}, "is not a table: "),
         ({"n": 1}, "is not a table: "),
         ({"table": None}, "must be a table (a list of objects), not null"),

@@ -215,6 +215,23 @@ def test_a_frame_keeps_its_attributes_and_what_arrow_said() -> None:
     pa.Table.from_pandas(edited)
 
 
+def test_objects_are_of_their_arrow_type_again_unless_they_changed() -> None:
+    days = pa.array([dt.date(2020, 1, 1), None], pa.date64())
+    categories = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), days[:1])
+    source = pa.table(
+        {"day": days, "category": categories, "id": pa.array([b"x" * 16, None], pa.uuid())}
+    )
+    frame = given_as(Table.from_arrow(source), "pandas")[0]
+    back = arrow(taken(frame)[0])
+    assert back.schema.types == source.schema.types
+    frame["id"] = ["a", "b"]
+    frame["day"] = [dt.datetime(2020, 1, 1, 12), None]
+    back = arrow(taken(frame)[0])
+    assert back.schema.types == [pa.timestamp("us"), categories.type, pa.large_string()]
+    frame["day"] = pd.Series([dt.datetime(2020, 1, 1, 12), None], dtype=object)
+    assert arrow(taken(frame)[0])["day"][0].as_py() == dt.datetime(2020, 1, 1, 12)
+
+
 def test_null_and_nan_stay_apart_in_pandas() -> None:
     source = pa.table({"a": pa.array([1.0, None, float("nan")])})
     frame = given_as(Table.from_arrow(source), "pandas")[0]

@@ -75,12 +75,26 @@ def check_same(found: Any, expected: Any, wanted: Any = None) -> None:
     """Types as wanted, all values, and what the metadata says but for what pandas adds."""
     schema = wanted if wanted is not None else expected.schema
     assert found.schema.names == schema.names
-    assert [str(type) for type in found.schema.types] == [str(type) for type in schema.types]
+    assert list(map(named, found.schema.types)) == list(map(named, schema.types))
     assert shown(found) == shown(expected)
+
+
+def named(type: Any) -> str:
+    """A type in words; what the items of a list are called says nothing."""
+    return str(type).replace("<element:", "<item:")
 
 
 def without_pandas(metadata: Any) -> dict[bytes, bytes]:
     return {key: value for key, value in (metadata or {}).items() if key != b"pandas"}
+
+
+def as_in_arro3(schema: Any) -> Any:
+    """What arro3 makes of a schema: it forgets that categories were ordered."""
+    for at, field in enumerate(schema):
+        if pa.types.is_dictionary(field.type):
+            type = pa.dictionary(field.type.index_type, field.type.value_type)
+            schema = schema.set(at, field.with_type(type))
+    return schema
 
 
 # === any table ===
@@ -93,10 +107,11 @@ anything = st.one_of(flat, nested(flat), nested(nested(flat)), maps(flat))
 @given(source=tables(anything))
 @pytest.mark.parametrize("name", ["arrow", "arro"])
 def test_pyarrow_and_arro3_keep_every_type(server: Server, name: str, source: Any) -> None:
+    wanted = as_in_arro3(source.schema) if name == "arro" else source.schema
     for media in (STREAM, FILE):
         found = through(server, name, source, media, media)
-        check_same(found, source)
-        assert found.schema.equals(source.schema, check_metadata=True)
+        check_same(found, source, wanted)
+        assert found.schema.equals(wanted, check_metadata=True)
 
 
 @few
@@ -112,8 +127,8 @@ def test_pandas_keeps_every_flat_type(server: Server, source: Any) -> None:
     wanted = pa.schema([(field.name, as_in_pandas(field.type)) for field in source.schema])
     found = through(server, "frame", source)
     check_same(found, source.cast(wanted), wanted)
-    kept = [field.metadata for field in found.schema]
-    assert kept == [field.metadata for field in source.schema]
+    kept = [field.metadata or {} for field in found.schema]
+    assert kept == [field.metadata or {} for field in source.schema]
     assert without_pandas(found.schema.metadata) == without_pandas(source.schema.metadata)
 
 
@@ -123,37 +138,37 @@ def test_pandas_keeps_the_values_of_lists_structs_and_maps(server: Server, sourc
     assert shown(through(server, "frame", source)) == shown(source)
 
 
-def in_parquet(type: Any) -> Any:
-    """What a type is after Parquet: it has no seconds, and days are days."""
-    of = pa.types
-    if of.is_time(type) and type.unit == "s":
-        return pa.time32("ms")
-    if of.is_timestamp(type) and type.unit == "s":
-        return pa.timestamp("ms", type.tz)
-    return type
+def by_pyarrow(source: Any) -> Any:
+    """What pyarrow gives back of a table that it wrote as Parquet itself."""
+    try:
+        return read(PARQUET, as_parquet(source))
+    except (pa.ArrowException, OSError):
+        # There are types that it writes and cannot read, or cannot write.
+        assume(False)
+
+
+def check_parquet(server: Server, source: Any) -> None:
+    assume(source.num_columns)
+    headers = {"content-type": STREAM, "accept": PARQUET}
+    answer = server.post("/tables_same/arrow", raw=as_stream(source), headers=headers)
+    assert answer.status == 200, answer.body[:2000]
+    check_same(read(PARQUET, answer.body), by_pyarrow(source))
+    # What we wrote ourselves we read as it was.
+    check_same(passed(server, "arrow", answer.body, PARQUET, STREAM), source)
 
 
 @few
 @given(source=tables(flat))
-def test_parquet_there_and_back_keeps_every_flat_type(server: Server, source: Any) -> None:
-    assume(source.num_columns)
-    made = through(server, "arrow", source, STREAM, PARQUET)
-    wanted = pa.schema([field.with_type(in_parquet(field.type)) for field in source.schema])
-    check_same(made, source.cast(wanted), wanted)
-    # What we wrote ourselves we read as it was.
-    raw = server.post(
-        "/tables_same/arrow", raw=as_stream(source), headers={"content-type": STREAM,
-                                                              "accept": PARQUET}
-    ).body  # fmt: skip
-    check_same(passed(server, "arrow", raw, PARQUET, STREAM), source)
+def test_parquet_is_as_pyarrow_writes_it_and_is_read_as_it_was(server: Server, source: Any) -> None:
+    check_parquet(server, source)
 
 
 @few
 @given(source=tables(st.one_of(nested(flat), maps(flat))))
-def test_parquet_there_and_back_keeps_lists_structs_and_maps(server: Server, source: Any) -> None:
-    assume(source.num_columns)
-    made = through(server, "arrow", source, STREAM, PARQUET)
-    assert shown(made) == shown(source)
+def test_parquet_of_lists_structs_and_maps_is_as_pyarrow_writes_it(
+    server: Server, source: Any
+) -> None:
+    check_parquet(server, source)
 
 
 # === one table with all that people have ===
@@ -191,8 +206,11 @@ def hourly() -> pd.DataFrame:
 def test_a_frame_comes_back_as_it_was(server: Server, name: str, sent: str, wanted: str) -> None:
     source = pa.Table.from_pandas(hourly())
     found = through(server, name, source, sent, wanted)
-    assert_frame_equal(found.to_pandas(), source.to_pandas())
-    for field in ["kind", "price", "day", "span", "utc", "time"]:
+    expected = source.to_pandas()
+    if name == "arro":
+        expected["kind"] = expected["kind"].cat.as_unordered()
+    assert_frame_equal(found.to_pandas(), expected)
+    for field in ["price", "day", "span", "utc", "time"]:
         assert found.schema.field(field).type == source.schema.field(field).type
     # Null and NaN are two things.
     assert str(found["share"].to_pylist()) == "[1.5, nan, -0.0, inf, None, 3.0]"
@@ -226,8 +244,8 @@ def test_pandas_has_a_type_for_each(server: Server) -> None:
         "price: object",
         "day: object",
         "path: object",
-        "span: timedelta64[s]",
-        "utc: datetime64[s, UTC]",
+        "span: timedelta64[us]",
+        "utc: datetime64[us, UTC]",
         "raw: object",
         "index ['time']: DatetimeIndex",
     ]

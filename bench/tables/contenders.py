@@ -27,6 +27,9 @@ class Contender:
     # The worker's process, as of the last call.
     worker = 0
 
+    # Seconds of sleep before a call is timed.
+    rest = 0.0
+
     def __init__(self, columns: data.Columns) -> None:
         self.columns = columns
         self.rows = len(next(iter(columns.values())))
@@ -233,7 +236,7 @@ CONTENDERS: dict[str, Callable[[data.Columns], Contender]] = {
 def measure(contender: Contender, expected: float, way: str) -> dict[str, float]:
     """Give the seconds to the handler's first line, and until it has read all."""
     contender.ready(way, weigh=False)
-    rest(contender.rows)
+    time.sleep(contender.rest)
     start = now()
     first, summed, total, _ = contender.ways[way](False)
     data.check(total, expected)
@@ -243,18 +246,13 @@ def measure(contender: Contender, expected: float, way: str) -> dict[str, float]
 def weigh(contender: Contender, expected: float, way: str) -> dict[str, Any]:
     """Give the worker's own memory while it holds the table, and by how much peaks grew."""
     contender.ready(way, weigh=True)
-    rest(contender.rows)
+    time.sleep(contender.rest)
     pids = {"program": os.getpid(), "worker": contender.worker}
     before = {name: reset_peak(pid) for name, pid in pids.items()}
     *_, total, own = contender.ways[way](True)
     data.check(total, expected)
     grown = {name: status(pid, "VmHWM") - before[name] for name, pid in pids.items()}
     return {"own": own, **grown, "copies": contender.copies}
-
-
-def rest(rows: int) -> None:
-    """Let what the call before left to do (memory that is given back) come to its end."""
-    time.sleep(0.02 + rows / 5e7)
 
 
 def reset_peak(pid: int) -> int:
@@ -271,11 +269,12 @@ def status(pid: int, name: str) -> int:
     raise SystemExit(f"error: this kernel does not tell {name}")
 
 
-def main(name: str, rows: int) -> None:
+def main(name: str, rows: int, rest: float) -> None:
     """Make a contender and let it be asked. The first line says that it is there."""
     columns = data.columns(rows)
     expected = data.total(columns)
     contender = CONTENDERS[name](columns)
+    contender.rest = rest
     print("{}", flush=True)
     with contextlib.closing(contender):
         for line in sys.stdin:

@@ -69,8 +69,8 @@ def total(value: Any) -> float:
 
 def edit(first: Any, *others: Any) -> list[float]:
     """Write to the first frame; give the sums of all."""
-    first.loc[0, "x"] = 1e9
-    first["x"].to_numpy()[1:3] = 1e9 if first["x"].to_numpy().flags.writeable else 0
+    first.loc[1:2, "x"] = 1e9
+    first["x"].array[3:5] = 1e9
     return [float(frame["x"].sum()) for frame in (first, *others)]
 
 

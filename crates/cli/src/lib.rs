@@ -1,10 +1,9 @@
 //! The `exuvia` command: arguments to calls. The binary and the wheel's `python -m exuvia` share it.
 //!
 //! How a setting gets its value is in `settings` (the one table), `value`, `args`, `project` and
-//! `resolve`;
-//! what the commands do in `serve`, `call` and `config`; what `call` reads and writes in `input`,
-//! `output` and `formats`; what people read in `render`, `routes` and `exit`. Nothing here knows how anything works: that is for `exuvia-env`, `exuvia-host` and
-//! `exuvia-serve`.
+//! `resolve`; what the commands do in `serve`, `call` and `config`; what `call` reads and writes in
+//! `input`, `output` and `formats`; what people read in `render`, `routes` and `exit`. Nothing here
+//! knows how anything works: that is for `exuvia-env`, `exuvia-host` and `exuvia-serve`.
 #![forbid(unsafe_code)]
 
 mod args;

@@ -550,6 +550,7 @@ impl From<&Payload> for Outgoing {
         let descriptors = memory.map(|region| region.memory.clone()).collect();
         match &payload.region {
             Some(region) => Self { shared: Some(region.length), descriptors, ..Self::default() },
+            // What is fed comes alone.
             None if payload.feed.is_some() => Self {
                 fed: true,
                 descriptors: payload.feed.iter().map(|feed| feed.0.clone()).collect(),

@@ -17,7 +17,7 @@ use crate::{
     data::Data,
     handler::{Handler, Mask, ParamKind, PlannedParam},
     raised,
-    received::{self, Fits},
+    received::{self, Fits, Making},
     values::{DecodeOptions, decode_json, decode_ndjson, decode_value_with},
 };
 
@@ -53,7 +53,9 @@ pub(crate) fn bind<'py>(
 ) -> Result<Arguments<'py>, Failure> {
     let py = python.py();
     let text_arguments = given.text;
+    let limits = given.limits;
     let mut given = read(python, handler, given, copies)?;
+    let making = &mut Making { copies, limits };
     let mut faults = Vec::new();
     let mut unreadable = Vec::new();
     for (name, text) in text_arguments {
@@ -72,7 +74,7 @@ pub(crate) fn bind<'py>(
             None => faults.push(unknown(handler, name)),
         }
     }
-    check(python, handler, &mut given, &unreadable, (&mut faults, copies))?;
+    check(python, handler, &mut given, &unreadable, (&mut faults, making))?;
     if !faults.is_empty() {
         return Err(Failure::Input { faults });
     }
@@ -169,7 +171,7 @@ fn check<'py>(
     handler: &Handler,
     given: &mut Read<'py>,
     unreadable: &[&str],
-    (faults, copies): (&mut Vec<InputFault>, &mut Vec<Copied>),
+    (faults, making): (&mut Vec<InputFault>, &mut Making<'_>),
 ) -> Result<(), Failure> {
     let mut required = 0;
     let is_named = |param: &&PlannedParam| param.kind != ParamKind::KeywordOnly;
@@ -185,7 +187,7 @@ fn check<'py>(
         if given.keywords.contains(&param.key).unwrap_or(false) {
             faults.push(fault(&param.name, "is given twice".into()));
         }
-        if let Some(better) = fit(python, param, value, given.checked, (faults, copies))? {
+        if let Some(better) = fit(python, param, value, given.checked, (faults, making))? {
             *value = better;
         }
     }
@@ -198,7 +200,7 @@ fn check<'py>(
             continue;
         };
         required += usize::from(param.required);
-        if let Some(better) = fit(python, param, &value, given.checked, (faults, copies))? {
+        if let Some(better) = fit(python, param, &value, given.checked, (faults, making))? {
             changed.push((key, better));
         }
     }
@@ -255,14 +257,14 @@ fn fit<'py>(
     param: &PlannedParam,
     value: &Bound<'py, PyAny>,
     checked: bool,
-    (faults, copies): (&mut Vec<InputFault>, &mut Vec<Copied>),
+    (faults, making): (&mut Vec<InputFault>, &mut Making<'_>),
 ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
     let mask = param.mask;
     let kind = kind_of(value);
     if kind == Mask(0) || param.table.is_some() {
         let wants = |kind| !mask.has(kind) && !mask.has(Mask::ANY);
         let is_rows = (kind == Mask::LIST || kind == Mask::DICT) && wants(kind);
-        match received::argument(python, param, value, is_rows, copies)? {
+        match received::argument(python, param, value, is_rows, making)? {
             Fits::AsItIs => {}
             Fits::As(table) => return Ok(Some(table)),
             Fits::Not(message) => {

@@ -32,10 +32,11 @@ pub(crate) fn table_target<'py>(
     asked(py)?.getattr("target_of")?.call1((annotation,))
 }
 
-/// A table as the thing that was asked for; where nothing was, as what the environment has.
+/// A table, or a stream of one, as the thing that was asked for; where nothing was, as what the
+/// environment has.
 pub(crate) fn give<'py>(
     py: Python<'py>,
-    table: &Bound<'py, Table>,
+    table: &Bound<'py, PyAny>,
     target: Option<&Bound<'py, PyAny>>,
     copies: &mut Vec<Copied>,
 ) -> PyResult<Bound<'py, PyAny>> {

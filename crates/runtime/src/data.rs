@@ -57,7 +57,6 @@ impl Data {
     }
 
     /// A payload in the hands of whoever called: its result.
-    #[must_use]
     pub fn of(payload: &exuvia_core::Payload) -> io::Result<Self> {
         let open = |region: &exuvia_core::Region| Sealed::open(region.memory.clone(), region.length);
         let attached = payload.attached.iter().map(|region| {

@@ -64,6 +64,11 @@ pub fn main(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// What this side takes. The host has its own limit for what it sends.
+fn limits() -> Limits {
+    Limits { max_payload: u64::MAX, ..Limits::default() }
+}
+
 /// The Python half of a worker.
 pub(crate) fn worker_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let source = c_str!(include_str!("worker.py"));
@@ -159,9 +164,7 @@ impl Engine {
         let load = loop {
             match self.next_event()? {
                 Some(Event::Hello(hello)) => {
-                    let limits =
-                        Limits { max_payload: hello.limits.max_payload, ..Limits::default() };
-                    let greeting = Hello { python: Some(version), ..Hello::new(limits) };
+                    let greeting = Hello { python: Some(version), ..Hello::new(limits()) };
                     self.connection.borrow_mut().hello(&greeting).map_err(broken)?;
                     let load = hello.load.unwrap_or_default();
                     if load.max_table > 0 {
@@ -297,7 +300,7 @@ impl Engine {
             generator: python.getattr("types")?.getattr("GeneratorType")?.unbind(),
             async_generator: python.getattr("types")?.getattr("AsyncGeneratorType")?.unbind(),
             handlers: RefCell::default(),
-            connection: RefCell::new(Connection::new(Role::Worker, Limits::default())),
+            connection: RefCell::new(Connection::new(Role::Worker, limits())),
             tasks: RefCell::default(),
             streams: RefCell::default(),
             parked: RefCell::default(),
@@ -509,7 +512,7 @@ impl Engine {
     }
 
     fn cancel(&self, py: Python<'_>, call: u64, slot: u16) -> PyResult<()> {
-        if self.is_streamed(call) && self.cancel_stream(py, call, slot)? {
+        if self.cancel_stream(py, call, slot)? {
             return Ok(());
         }
         let task = self.tasks.borrow().get(&call).map(|held| {

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use exuvia_core::{Codec, Copied, Failure};
 use exuvia_tables::{Format, Limits};
 use pyo3::{
-    exceptions::{PyException, PyImportError, PyMemoryError},
+    exceptions::{PyException, PyImportError, PyMemoryError, PyValueError},
     prelude::*,
-    types::{PyModule, PyString},
+    types::{PyDict, PyList, PyModule, PySet, PyString},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     data::Data,
     handler::{Mask, PlannedParam},
     raised,
-    tables::{Table, from_rows_or_columns, produce},
+    tables::{Stream, Table, from_rows_or_columns, produce},
     tensor,
     values::is_plain_array,
 };
@@ -33,6 +33,15 @@ pub(crate) enum Fits<'py> {
     /// Not at all, in words.
     Not(String),
 }
+
+/// What tables are made under: what is copied is counted, and how much may be made.
+pub(crate) struct Making<'a> {
+    pub(crate) copies: &'a mut Vec<Copied>,
+    pub(crate) limits: Limits,
+}
+
+/// Memory that a cell of a table made of plain objects may take.
+const CELL: u64 = 16;
 
 /// The data of a call in a table's or tensor's format: our [`Table`], an array, or a stream where
 /// `param` reads one.
@@ -91,10 +100,14 @@ pub(crate) fn argument<'py>(
     param: &PlannedParam,
     value: &Bound<'py, PyAny>,
     is_rows: bool,
-    copies: &mut Vec<Copied>,
+    making: &mut Making<'_>,
 ) -> Result<Fits<'py>, Failure> {
     let py = python.py();
     let target = param.table.as_ref().map(|table| table.bind(py));
+    if param.reads && value.is_instance_of::<Stream>() {
+        let reader = convert::give(py, value, target, making.copies);
+        return reader.map(Fits::As).map_err(|error| raised::exception(python, &error));
+    }
     let is_array = is_plain_array(value);
     let wants_array = || target.is_some_and(|target| target.eq("numpy").unwrap_or(false));
     let table = if let Ok(table) = value.cast::<Table>() {
@@ -102,7 +115,7 @@ pub(crate) fn argument<'py>(
     } else if is_array && wants_array() {
         return Ok(Fits::As(value.clone()));
     } else if target.is_some() && (is_rows || is_array || convert::is_table(value)) {
-        match as_table(value, is_rows, copies) {
+        match as_table(value, is_rows, making) {
             Ok(table) => table,
             Err(error) if is_innocent(&error, py) => return Err(raised::exception(python, &error)),
             Err(error) => return Ok(Fits::Not(format!("is not a table: {}", error.value(py)))),
@@ -119,7 +132,7 @@ pub(crate) fn argument<'py>(
         _ => None,
     };
     let plain = plain.map(|word| PyString::new(py, word).into_any());
-    match convert::give(py, &table, plain.as_ref().or(target), copies) {
+    match convert::give(py, table.as_any(), plain.as_ref().or(target), making.copies) {
         Ok(given) => Ok(Fits::As(given)),
         Err(error) if is_innocent(&error, py) => Err(raised::exception(python, &error)),
         Err(error) => Ok(Fits::Not(error.value(py).to_string())),
@@ -130,15 +143,41 @@ pub(crate) fn argument<'py>(
 fn as_table<'py>(
     value: &Bound<'py, PyAny>,
     is_rows: bool,
-    copies: &mut Vec<Copied>,
+    making: &mut Making<'_>,
 ) -> PyResult<Bound<'py, Table>> {
     let py = value.py();
     if is_rows {
+        within(value, &making.limits)?;
         return Bound::new(py, Table::from(from_rows_or_columns(value)?));
     }
     let none = || pyo3::exceptions::PyTypeError::new_err("it has no columns");
-    let table = convert::take(value, copies)?.ok_or_else(none)?;
+    let table = convert::take(value, making.copies)?.ok_or_else(none)?;
     Bound::new(py, Table::from(table))
+}
+
+/// Whether rows or columns may become a table: each row may have columns of its own, and a table has
+/// a cell for every one of them.
+fn within(value: &Bound<'_, PyAny>, limits: &Limits) -> PyResult<()> {
+    let mut cells = 0;
+    if let Ok(rows) = value.cast::<PyList>() {
+        let names = PySet::empty(value.py())?;
+        for row in rows {
+            let Ok(row) = row.cast_into::<PyDict>() else { continue };
+            for name in row.keys() {
+                names.add(name)?;
+            }
+        }
+        cells = rows.len() as u64 * names.len() as u64;
+    } else if let Ok(columns) = value.cast::<PyDict>() {
+        for column in columns.values() {
+            cells += column.len().unwrap_or(0) as u64;
+        }
+    }
+    if cells.saturating_mul(CELL) <= limits.max_bytes {
+        return Ok(());
+    }
+    let limit = limits.max_bytes;
+    Err(PyValueError::new_err(format!("it has {cells} cells, more than fit into {limit} bytes")))
 }
 
 /// What cannot be blamed on the data: no pandas, no memory, an interrupt.
@@ -172,5 +211,12 @@ impl Read for Feed {
         // No more than `left`, a u32.
         self.left = Some(left - read as u32);
         Ok(read)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        // The host has the descriptor, too: closing ours alone would tell the feeder nothing.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 }

@@ -188,21 +188,30 @@ impl Engine {
     }
 
     /// Nobody reads a stream any more: its generator is closed, and it ends as cancelled. Says
-    /// whether there was one of the engine's own.
+    /// whether that is all there is to do: a task of an async generator is still to be cancelled.
     pub(super) fn cancel_stream(&self, py: Python<'_>, call: u64, slot: u16) -> PyResult<bool> {
-        let generator = {
-            let mut streams = self.streams.borrow_mut();
-            streams.get_mut(&call).and_then(|stream| stream.generator.take())
+        let was_cut = self.connection.borrow_mut().cut_stream(call);
+        let generator = match self.streams.borrow_mut().get_mut(&call) {
+            Some(stream) => stream.generator.take(),
+            // The generator has ended, and what it made waits to be read: that was its end.
+            None if was_cut => {
+                let mut connection = self.connection.borrow_mut();
+                connection.cancelling(call, slot);
+                connection.failure(call, slot, 1, &Failure::Cancelled).map_err(broken)?;
+                return Ok(true);
+            }
+            None => return Ok(false),
         };
-        self.connection.borrow_mut().cut_stream(call);
         let Some(generator) = generator else { return Ok(false) };
         self.connection.borrow_mut().cancelling(call, slot);
         self.write()?;
-        let closed = generator.call_method0(py, "close");
-        let Some(stream) = self.streams.borrow_mut().remove(&call) else { return Ok(true) };
         // What the generator raises when it is closed says nothing to a caller that has left.
-        drop(closed);
-        self.fail(&stream.running, &Failure::Cancelled).map(|()| true)
+        drop(generator.call_method0(py, "close"));
+        let stream = self.streams.borrow_mut().remove(&call);
+        match stream {
+            Some(stream) => self.fail(&stream.running, &Failure::Cancelled).map(|()| true),
+            None => Ok(true),
+        }
     }
 }
 

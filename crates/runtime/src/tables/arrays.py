@@ -416,8 +416,8 @@ def read_header(view):
         shape, dtype = header["shape"], descr_to_dtype(header["descr"])
         if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)):
             raise ValueError("its shape is none")
-        if len(shape) > 32:
-            raise ValueError("it has more than 32 dimensions")
+        if len(shape) > 64:
+            raise ValueError("it has more than 64 dimensions")
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, KeyError) as error:
         raise ValueError(f"the header of NumPy's format cannot be read: {error}") from None
     if dtype.hasobject:

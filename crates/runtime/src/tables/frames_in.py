@@ -81,8 +81,9 @@ def to_frame(table, copies):
     for at, name in enumerate(names):
         column = table.column(at)
         array = array_of(column, name, told, copies)
-        if is_objects(array) and column.field.kind != "null":
-            types[name] = column.field.type
+        kept_type = type_of_objects(array, column.field)
+        if kept_type is not None:
+            types[name] = kept_type
         if name in levels and name not in level_arrays:
             level_arrays[name] = array
         else:
@@ -97,6 +98,15 @@ def to_frame(table, copies):
     frame.columns = labels_of(kept, told, pandas)
     remember(frame, table, told, types)
     return frame
+
+
+def type_of_objects(array, field):
+    """The Arrow type of what became Python's objects, of a column or of its categories."""
+    if is_objects(array):
+        return None if field.kind == "null" else field.type
+    if field.kind == "dictionary" and is_objects(array.categories):
+        return field.type.partition(", ")[2].removesuffix(">")
+    return None
 
 
 def is_objects(values):

@@ -135,7 +135,7 @@ def column_of(values, name, copies, type=None):
         zone = zone_name(dtype.tz, name)
         return arrays.column_from_times(times, name, copies, None, "pandas", zone)
     if isinstance(dtype, pandas.CategoricalDtype):
-        return column_of_categories(array, name, copies)
+        return column_of_categories(array, name, copies, type)
     masked = pandas.arrays.IntegerArray, pandas.arrays.FloatingArray, pandas.arrays.BooleanArray
     if isinstance(array, masked):
         # There is no public way to both parts that does not copy them.
@@ -158,11 +158,11 @@ def column_of_arrow(array, name):
         raise TypeError(message) from None
 
 
-def column_of_categories(array, name, copies):
+def column_of_categories(array, name, copies, type=None):
     missing = array.codes < 0
     nulls = missing if missing.any() else None
     codes = arrays.column_from(array.codes, name, copies, nulls, "pandas")
-    categories = column_of(array.categories, name, copies)
+    categories = column_of(array.categories, name, copies, type)
     return Column.from_dictionary(codes, categories, bool(array.ordered))
 
 
