@@ -100,6 +100,11 @@ def read_columns(raw: bytes) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def read_csv(raw: bytes) -> list[dict[str, Any]]:
+    rows: list[Any] = pd.read_csv(io.BytesIO(raw)).to_dict("records")
+    return rows
+
+
 def read_npy(raw: bytes) -> Any:
     return np.load(io.BytesIO(raw))
 
@@ -132,7 +137,7 @@ FORMATS = {
             CSV,
             "csv",
             as_csv,
-            lambda raw: list(pd.read_csv(io.BytesIO(raw)).to_dict("records")),
+            read_csv,
         ),
         Format(
             "ndjson",

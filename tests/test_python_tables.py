@@ -12,6 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from exuvia import _native
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from programs import HANDLERS, Run, lines
 from table_cases import CASES, MANY, check_same, large, pickled
 
@@ -38,6 +41,61 @@ def size_of(copies: tuple[exuvia.Copied, ...]) -> int:
 
 # === without loss ===
 
+thorough = settings(
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+def any_arrays() -> Any:
+    """Arrays of any dtype, order of bytes and layout."""
+    dtypes = (
+        arrays.scalar_dtypes()
+        | arrays.nested_dtypes(max_leaves=4)
+        | arrays.array_dtypes(arrays.scalar_dtypes())
+    )
+    made = arrays.arrays(dtypes, arrays.array_shapes(min_dims=0, min_side=0, max_side=4))
+    turned = st.sampled_from([lambda a: a, lambda a: a.T, lambda a: a[..., ::-1] if a.ndim else a])
+    return st.builds(lambda array, turn: turn(array), made, turned)
+
+
+def any_frames() -> Any:
+    """Frames of columns of any dtype, over indexes of several kinds."""
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+    dtypes = arrays.scalar_dtypes().filter(lambda dtype: dtype.kind not in "SUmM")
+    times = st.sampled_from(["M8[s]", "M8[ms]", "M8[us]", "M8[ns]", "m8[s]", "m8[ns]"])
+    kinds = dtypes | times.map(np.dtype)
+
+    @st.composite
+    def frames(draw: Any) -> pd.DataFrame:
+        rows = draw(st.integers(0, 4))
+        names = draw(st.lists(texts, max_size=3, unique=draw(st.booleans())))
+        columns = [
+            draw(
+                arrays.arrays(kinds, rows)
+                | st.lists(texts | st.none(), min_size=rows, max_size=rows)
+            )
+            for _ in names
+        ]
+        indexes = [
+            pd.RangeIndex(rows),
+            pd.RangeIndex(3, 3 + 2 * rows, 2, name=draw(texts)),
+            pd.Index(draw(arrays.arrays("i8", rows)), name=draw(st.none() | texts)),
+            pd.date_range("2024-03-30", periods=rows, freq="h", tz=draw(st.sampled_from(ZONES))),
+            pd.Index(draw(st.lists(texts, min_size=rows, max_size=rows))),
+        ]
+        series = {n: pd.Series(values) for n, values in enumerate(columns)}
+        frame = pd.DataFrame(series, index=range(rows))
+        frame.index = draw(st.sampled_from(indexes))
+        frame.columns = pd.Index(names, dtype=None if names else object)
+        return frame
+
+    return frames()
+
+
+ZONES = [None, "UTC", "Europe/Oslo", "+02:00"]
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_arrives_as_a_pickle_of_it_would(host: exuvia.Host, name: str) -> None:
@@ -47,6 +105,18 @@ def test_each_arrives_as_a_pickle_of_it_would(host: exuvia.Host, name: str) -> N
     check_same(got, {"a": [expected, (1, expected)], "b": {2: expected}})
     check_same(host.call("crossing:echo", obj), expected)
     check_same(host.call("crossing:echo", key=obj), {"key": expected})
+
+
+@thorough
+@given(array=any_arrays())
+def test_any_array_arrives_whole(host: exuvia.Host, array: Any) -> None:
+    check_same(host.call("crossing:echo", [array]), [array])
+
+
+@thorough
+@given(frame=any_frames())
+def test_any_frame_arrives_as_a_pickle_of_it_would(host: exuvia.Host, frame: Any) -> None:
+    check_same(host.call("crossing:echo", [frame]), [pickled(frame)])
 
 
 def test_a_hundred_large_tables_and_arrays_in_one_call(host: exuvia.Host) -> None:

@@ -196,6 +196,7 @@ TENSORS = [
     np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
     np.array(["ab", "c"]),
     np.zeros(3, ">i2"),
+    np.ones((1,) * 39 + (3,)),
     np.array([True, False]),
     np.array([1j, np.nan]),
 ]

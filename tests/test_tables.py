@@ -169,10 +169,9 @@ def test_files_of_every_format_go_through_every_library(
 
 
 @pytest.mark.parametrize("word", ["arrow-stream", "parquet", "csv"])
-def test_tables_go_through_pipes(
-    exuvia_bin: Path, project_python: Path, word: str
-) -> None:
-    command = [exuvia_bin, "call", f"{HANDLERS}/tables_pyarrow.py:spread", "--in", "-"]
+def test_tables_go_through_pipes(exuvia_bin: Path, project_python: Path, word: str) -> None:
+    target = f"{HANDLERS}/tables_pyarrow.py:spread"
+    command: list[str | Path] = [exuvia_bin, "call", target, "--in", "-"]
     command += ["--in-format", word, "--out-format", word, "--python", project_python]
     done = subprocess.run(command, input=body(word), capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import exuvia
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,13 +19,11 @@ from conftest import Call
 from processes import Answer, Server, held, serving, wait_for_rest
 from table_formats import FILE, NPY, STREAM, as_file, as_npy, as_stream, table_in
 
-import exuvia
-
 HANDLERS = Path(__file__).parent / "handlers"
 MEMORY = HANDLERS / "tables_memory.py"
 
 ROWS, COLUMNS = 8760, 8
-SUM = float(sum(np.arange(ROWS) * 1.0 + n for n in range(COLUMNS)).sum())  # type: ignore[arg-type]
+SUM = float(sum(float(np.sum(np.arange(ROWS) + float(n))) for n in range(COLUMNS)))
 
 NAMES = [f"c{n}" for n in range(COLUMNS)]
 TABLE = pa.table({name: np.arange(ROWS) + float(n) for n, name in enumerate(NAMES)})
@@ -201,9 +200,7 @@ def test_a_handler_edits_in_place_and_nobody_else_sees_it(server: Server, name: 
 
 def test_an_array_is_edited_in_place(server: Server) -> None:
     raw = as_npy(np.arange(70_000.0))
-    found = server.post(
-        "/tables_memory/edits_array", raw=raw, headers={"content-type": NPY}
-    ).json()
+    found = server.post("/tables_memory/edits_array", raw=raw, headers={"content-type": NPY}).json()
     assert (found["before"], found["after"]) == (np.arange(70_000.0).sum(), 0.0)
     assert payload_offsets(found) == [raw.find(np.arange(70_000.0).tobytes())]
 

@@ -1,6 +1,6 @@
-"""What a table keeps on its way through a handler: values, types, and what a library adds to them.
+"""What a table keeps on its way through a handler: values, types, and what a library adds.
 
-Answers are read by pyarrow. What a library has no type for is listed here, and nothing else changes.
+Answers are read by pyarrow. What a library has no type for is listed here; nothing else changes.
 """
 
 import datetime as dt
@@ -57,7 +57,9 @@ def read(media: str, raw: bytes) -> Any:
     return table_in(raw) if media == STREAM else pa.ipc.open_file(raw).read_all()
 
 
-def through(server: Server, name: str, source: Any, sent: str = STREAM, wanted: str = STREAM) -> Any:
+def through(
+    server: Server, name: str, source: Any, sent: str = STREAM, wanted: str = STREAM
+) -> Any:
     """A table after a handler, read by pyarrow."""
     return passed(server, name, WRITE[sent](source), sent, wanted)
 
@@ -277,7 +279,7 @@ LABELS = [
     pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=["k", "n"]),
     pd.Index(["x", "y", "x", "z"], name="key"),
     pd.RangeIndex(10, 18, 2, name="at"),
-    pd.CategoricalIndex(["a", "b", "a", None], name="c"),
+    pd.CategoricalIndex(["a", "b", "a", "b"], name="c"),
     pd.Index([1.5, np.nan, 2.0, 3.0]),
 ]
 

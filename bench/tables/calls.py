@@ -6,9 +6,9 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -272,31 +272,25 @@ def load(server: Server, case: Case, door: Door, body: Body, seconds: float, to:
         first = bytes(client.ask())
         data.check(sum_of(first), body.total)
         to.copies, to.sent, to.answer = client.copies, len(body.text), len(first)
-    took: list[float] = []
     stop = time.monotonic() + seconds
 
-    def run(client: Client) -> None:
-        mine = []
+    def run(client: Client) -> list[float]:
+        took = []
         while time.monotonic() < stop:
             start = time.perf_counter()
             answer = client.ask()
-            mine.append(time.perf_counter() - start)
-            if len(answer) != len(first) or (len(answer) < 64 and bytes(answer) != first):
-                raise SystemExit(f"error: {door.server} answered {door.path} otherwise")
-        took.extend(mine)
+            took.append(time.perf_counter() - start)
+            if len(answer) != len(first) or (len(answer) < 64 and answer != first):
+                sys.exit(f"error: {door.server} answered {door.path} otherwise")
+        return took
 
     cpu, begun = cpu_of(tree(server.process.pid)), time.monotonic()
-    threads = [threading.Thread(target=run, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(clients)) as threads:
+        took = [each for mine in threads.map(run, clients) for each in mine]
     lasted = time.monotonic() - begun
     cpu = cpu_of(tree(server.process.pid)) - cpu
     for client in clients:
         client.close()
-    if not took:
-        sys.exit(f"error: {door.server} gave no answer of {door.path}")
     to.seconds += took
     to.rate.append(len(took) / lasted)
     to.per_cpu.append(len(took) / cpu)

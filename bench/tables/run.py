@@ -27,11 +27,11 @@ Hand-over: the program holds eight columns of float64; it reads the clock, calls
 reads the same clock in its first line, with the table in hand. Then the handler sums every number,
 so that pages touched for the first time count as well. Each project has a process of its own with
 one worker that lives for all calls; ways are asked in turn, their order turns round each round, and
-a warm-up round is not counted. Before each call all sleep (20 ms where nothing else is said), so
-that memory of the call before has been given back; with it go warm caches and awake cores. p99 is the highest where there are fewer than 100 rounds. What is
-"shared once" or "put once" is copied into shared memory before the clock starts; all others start
-with the table in the program's own memory. Flight's time is to a pyarrow.Table, that of the others
-to a frame of the library named.
+a warm-up round is not counted. All sleep before each call (--rest, 20 ms), so that memory of the
+call before has been given back; cores are asleep then and caches cold, for every size alike. p99 is
+the highest where there are fewer than 100 rounds. What is "shared once" or "put once" is copied
+into shared memory before the clock starts; all others start with the table in the program's own
+memory. Flight's time is to a pyarrow.Table, that of the others to a frame of the library named.
 Memory: one call more. The worker's own memory is what is anonymous in it while it holds the table;
 its peak also counts shared memory that it reads, which is there once for both.
 HTTP: one worker each, access logs off, loopback, connections kept alive, POST; the client is this

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import arro3.core
+import exuvia
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-
-import exuvia
 
 # === what is asked for ===
 

@@ -44,7 +44,7 @@ def told(addresses: list[int]) -> dict[str, Any]:
 def begins(column: Any) -> int:
     """Where the values of a column of pyarrow begin, which must be in one piece."""
     [chunk] = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    return int(chunk.buffers()[1].address) + chunk.offset * 8
+    return int(chunk.buffers()[1].address + chunk.offset * 8)
 
 
 def of_arrow(table: pa.Table) -> dict[str, Any]:

@@ -23,7 +23,9 @@ pub mod target;
 pub mod units;
 
 pub use ids::{CallId, CallIds};
-pub use outcome::{Copied, Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible};
+pub use outcome::{
+    Copied, Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible,
+};
 pub use payload::{Codec, Feed, MAX_ATTACHED, Payload, Pieces, Region, Rest, SHARED_FROM};
 pub use signature::{HandlerInfo, HandlerKind, Param};
 pub use spec::TargetSpec;

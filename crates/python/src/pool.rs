@@ -321,10 +321,8 @@ fn outgoing<'py>(
 
 /// Arguments as bytes, in memory that a worker can map where they are many.
 fn payload(body: Vec<u8>, attached: Vec<Sealed>) -> PyResult<Payload> {
-    let region = |sealed: &Sealed| Region {
-        memory: sealed.memory().clone(),
-        length: sealed.length(),
-    };
+    let region =
+        |sealed: &Sealed| Region { memory: sealed.memory().clone(), length: sealed.length() };
     let attached = attached.iter().map(region).collect();
     if body.len() <= SHARED_FROM {
         return Ok(Payload { attached, ..Payload::new(Codec::Arguments, body) });
@@ -390,7 +388,10 @@ pub(crate) fn host_runtime() -> PyResult<&'static Runtime> {
 }
 
 /// Waits for a task, detached, and lets Ctrl-C through: the task is then dropped.
-pub(crate) fn wait<T: Send + 'static>(py: Python<'_>, task: tokio::task::JoinHandle<T>) -> PyResult<T> {
+pub(crate) fn wait<T: Send + 'static>(
+    py: Python<'_>,
+    task: tokio::task::JoinHandle<T>,
+) -> PyResult<T> {
     let (sender, mut receiver) = mpsc::channel();
     let abort = task.abort_handle();
     host_runtime()?.spawn(async move {

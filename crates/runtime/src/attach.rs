@@ -3,6 +3,8 @@
 //! A small one stands in the value; a large one lies in memory of its own, which goes with the
 //! value, and the value has its number.
 
+use std::cell::RefCell;
+
 use arrow_buffer::Buffer;
 use exuvia_core::{Copied, MAX_ATTACHED};
 use exuvia_sys::{Sealed, Spilled};
@@ -122,6 +124,7 @@ impl<'a> Attacher<'a> {
 pub struct Attachments<'a> {
     data: Option<&'a Data>,
     limits: Limits,
+    copies: RefCell<Vec<Copied>>,
 }
 
 // === impl Attachments ===
@@ -130,13 +133,19 @@ impl<'a> Attachments<'a> {
     /// For a value that came with `data`.
     #[must_use]
     pub fn of(data: &'a Data, limits: Limits) -> Self {
-        Self { data: Some(data), limits }
+        Self { data: Some(data), limits, copies: RefCell::default() }
     }
 
     /// For a value that came alone.
     #[must_use]
     pub fn none() -> Self {
-        Self { data: None, limits: Limits::default() }
+        Self { data: None, limits: Limits::default(), copies: RefCell::default() }
+    }
+
+    /// What was copied of them.
+    #[must_use]
+    pub fn copies(self) -> Vec<Copied> {
+        self.copies.into_inner()
     }
 
     /// The table in an extension's body.
@@ -152,7 +161,12 @@ impl<'a> Attachments<'a> {
         };
         let limits = self.limits;
         match py.detach(|| exuvia_tables::read(Format::ArrowStream, &buffer, &limits)) {
-            Ok(read) => convert::of_kind(py, read.table, *kind).map(Ok),
+            Ok(read) => {
+                let mut copies = read.copies;
+                let given = convert::of_kind(py, read.table, *kind, &mut copies);
+                self.copies.borrow_mut().append(&mut copies);
+                given.map(Ok)
+            }
             Err(error) => Ok(Err(error.to_string())),
         }
     }
@@ -164,7 +178,7 @@ impl<'a> Attachments<'a> {
         body: &[u8],
     ) -> PyResult<Result<Bound<'py, PyAny>, String>> {
         match self.buffer(body)? {
-            Ok(buffer) => tensor::read(py, &buffer, &mut Vec::new()),
+            Ok(buffer) => tensor::read(py, &buffer, &mut self.copies.borrow_mut()),
             Err(why) => Ok(Err(why)),
         }
     }

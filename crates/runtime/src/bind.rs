@@ -103,7 +103,9 @@ fn read<'py>(
             // Bytes from outside are never unpickled; arguments come from our own Python front.
             let options = DecodeOptions { pickle: codec == Codec::Arguments };
             let attachments = Attachments::of(&data, limits);
-            decode_value_with(py, body, options, &attachments).map_err(malformed)?
+            let value = decode_value_with(py, body, options, &attachments).map_err(malformed)?;
+            copies.extend(attachments.copies());
+            value
         }
         _ => {
             let param = handler.params.first();

@@ -25,9 +25,7 @@ struct Modules {
 
 /// What an annotation asks for: see `target_of` in `asked.py`.
 #[pyfunction]
-pub(crate) fn table_target<'py>(
-    annotation: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn table_target<'py>(annotation: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = annotation.py();
     asked(py)?.getattr("target_of")?.call1((annotation,))
 }
@@ -113,9 +111,13 @@ pub(crate) fn of_kind<'py>(
     py: Python<'py>,
     table: exuvia_tables::Table,
     kind: u8,
+    copies: &mut Vec<Copied>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let table = Bound::new(py, Table::from(table))?;
-    modules(py)?.exchange.bind(py).getattr("give")?.call1((table, kind))
+    let table = Bound::new(py, Table::free(table))?;
+    let noted = PyList::empty(py);
+    let given = modules(py)?.exchange.bind(py).getattr("give")?.call1((table, kind, &noted))?;
+    count(copies, &noted)?;
+    Ok(given)
 }
 
 /// The module that knows NumPy's arrays.

@@ -58,10 +58,12 @@ impl Data {
 
     /// A payload in the hands of whoever called: its result.
     pub fn of(payload: &exuvia_core::Payload) -> io::Result<Self> {
-        let open = |region: &exuvia_core::Region| Sealed::open(region.memory.clone(), region.length);
-        let attached = payload.attached.iter().map(|region| {
-            Ok(Attached { memory: open(region)?, buffer: OnceLock::new() })
-        });
+        let open =
+            |region: &exuvia_core::Region| Sealed::open(region.memory.clone(), region.length);
+        let attached = payload
+            .attached
+            .iter()
+            .map(|region| Ok(Attached { memory: open(region)?, buffer: OnceLock::new() }));
         Ok(Self {
             codec: payload.codec,
             bytes: payload.body.clone(),

@@ -169,10 +169,8 @@ impl Engine {
                     let load = hello.load.unwrap_or_default();
                     if load.max_table > 0 {
                         let limits = exuvia_tables::Limits::default();
-                        self.limits.set(exuvia_tables::Limits {
-                            max_bytes: load.max_table,
-                            ..limits
-                        });
+                        self.limits
+                            .set(exuvia_tables::Limits { max_bytes: load.max_table, ..limits });
                     }
                     break load;
                 }
@@ -431,7 +429,7 @@ impl Engine {
         generator: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         if running.streams {
-            self.begin_stream(running, Some(generator));
+            self.take_stream(running, Some(generator));
             return Ok(());
         }
         let running = Running { gathered: true, ..running };
@@ -459,7 +457,7 @@ impl Engine {
         let sink = Self::sink(slf, running.call)?;
         let task = python.getattr("stream")?.call1((generator, sink))?;
         let kept = running.kept();
-        this.begin_stream(running, None);
+        this.take_stream(running, None);
         Self::start(slf, kept, &task)
     }
 

@@ -170,11 +170,11 @@ def take(obj, copies):
     return tables.Table.from_columns(columns, metadata, rows=table.num_rows)
 
 
-def give(table, number):
+def give(table, number, copies):
     """What it was, from our table."""
     if number >= len(KINDS):
         raise ValueError(f"a table of kind {number} is not known here")
-    obj = tables.give(table, KINDS[number], [])
+    obj = tables.give(table, KINDS[number], copies)
     freq = table.metadata.get(FREQ) if number == NUMBERS["pandas"] else None
     if freq is not None:
         obj.attrs.pop("arrow", None)

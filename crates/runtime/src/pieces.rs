@@ -31,7 +31,14 @@ impl Pieces {
             Codec::Json | Codec::Ndjson | Codec::Empty => None,
             codec => Format::of(codec),
         };
-        Self { codec: wanted.codec, pickle: wanted.pickle, count: 0, opened: false, writer: None, format }
+        Self {
+            codec: wanted.codec,
+            pickle: wanted.pickle,
+            count: 0,
+            opened: false,
+            writer: None,
+            format,
+        }
     }
 
     /// Writes one thing that was yielded.
@@ -99,10 +106,10 @@ impl Pieces {
             }
             Ok::<_, exuvia_tables::WriteError>(writer)
         });
-        self.count += 1;
         let mut writer = written.map_err(|error| {
             self.misfit(Failure::Result { path: "result".into(), message: error.to_string() })
         })?;
+        self.count += 1;
         let piece = std::mem::take(writer.get_mut());
         self.writer = Some(writer);
         Ok(Bytes::from(piece))

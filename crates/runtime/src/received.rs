@@ -55,7 +55,8 @@ pub(crate) fn table<'py>(
     let py = python.py();
     let format = Format::of(data.codec).unwrap_or(Format::Ndjson);
     if let Some(feed) = data.feed.take() {
-        let source: Box<dyn Read + Send> = Box::new(Feed { socket: File::from(feed), left: Some(0) });
+        let source: Box<dyn Read + Send> =
+            Box::new(Feed { socket: File::from(feed), left: Some(0) });
         return lazily(python, format, source, limits);
     }
     let no_memory = |error: io::Error| Failure::Host {
@@ -68,13 +69,14 @@ pub(crate) fn table<'py>(
         return read.map_err(|message| Failure::Malformed { message });
     }
     if param.is_some_and(|param| param.reads) && matches!(format, Format::Csv | Format::Ndjson) {
-        let source: Box<dyn Read + Send> = Box::new(io::Cursor::new(Bytes::copy_from_slice(&buffer)));
+        let source: Box<dyn Read + Send> =
+            Box::new(io::Cursor::new(Bytes::copy_from_slice(&buffer)));
         return lazily(python, format, source, limits);
     }
     let read = py.detach(|| exuvia_tables::read(format, &buffer, &limits));
     let read = read.map_err(|error| Failure::Malformed { message: error.to_string() })?;
     copies.extend(read.copies);
-    let table = Bound::new(py, Table::from(read.table));
+    let table = Bound::new(py, Table::free(read.table));
     table.map(Bound::into_any).map_err(|error| raised::exception(python, &error))
 }
 

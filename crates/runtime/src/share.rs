@@ -52,9 +52,7 @@ pub fn share(obj: &Bound<'_, PyAny>) -> PyResult<Shared> {
         let message = format!("a `{name}` is neither a table nor an array");
         return Err(PyTypeError::new_err(message));
     }
-    let unfit = |why: &str| {
-        PyTypeError::new_err(format!("this `{name}` cannot be shared: {why}"))
-    };
+    let unfit = |why: &str| PyTypeError::new_err(format!("this `{name}` cannot be shared: {why}"));
     let changed = "as a table it would not stay what it is; `exuvia.Table.from_arrow` makes one";
     let kind = convert::kind_of(obj).ok_or_else(|| unfit(changed))?;
     let table = match convert::take_faithfully(obj, &mut copies) {

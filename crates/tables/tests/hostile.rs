@@ -177,6 +177,22 @@ fn tables_can_be_only_so_wide() {
 }
 
 #[test]
+fn names_of_columns_count_as_what_is_made() {
+    let header = |length: usize| format!("{}\n1\n", "x".repeat(length));
+    let x = "x".repeat(MIB / 8);
+    for text in [header(MIB / 4), format!("{x},{x}\n1,2\n")] {
+        too_large(Format::Csv, text.as_bytes());
+        let source = Box::new(std::io::Cursor::new(text));
+        let error = open(Format::Csv, source, &limits()).err().unwrap().to_string();
+        assert!(error.contains("too large"), "{error}");
+    }
+    let data = Buffer::from(header(MIB / 9).into_bytes());
+    let (read, peak) = peak(|| read(Format::Csv, &data, &limits()));
+    assert_eq!(read.unwrap().table.schema.field(0).name().len(), MIB / 9);
+    assert!(peak < MIB, "{peak}");
+}
+
+#[test]
 fn a_field_longer_than_the_limit_is_refused() {
     let long = "x".repeat(2 * MIB);
     too_large(Format::Csv, format!("a\n{long}\n").as_bytes());

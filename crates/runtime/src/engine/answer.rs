@@ -70,9 +70,8 @@ impl Engine {
                 connection.result_from(running.call, running.slot, head, &out);
             }
             Ok(payload) => {
-                let payload = payload.unwrap_or_else(|| {
-                    Outgoing::from(bytes::Bytes::copy_from_slice(&out))
-                });
+                let payload =
+                    payload.unwrap_or_else(|| Outgoing::from(bytes::Bytes::copy_from_slice(&out)));
                 if let Some(failure) = self.too_long(&payload)? {
                     return self.fail(&running, &failure);
                 }

@@ -6,11 +6,7 @@
 
 use exuvia_core::Failure;
 use exuvia_protocol::frame::ResultHead;
-use pyo3::{
-    exceptions::PyStopIteration,
-    prelude::*,
-    types::PyList,
-};
+use pyo3::{exceptions::PyStopIteration, prelude::*, types::PyList};
 
 use super::{Engine, Running, broken};
 use crate::{pieces::Pieces, raised};
@@ -19,6 +15,9 @@ use crate::{pieces::Pieces, raised};
 pub(super) struct Stream {
     pub(super) running: Running,
     pieces: Pieces,
+    /// Whether the host was told: not before there is something to tell, so that what fails at once
+    /// fails like any other call.
+    begun: bool,
     /// What the engine advances itself.
     generator: Option<Py<PyAny>>,
     /// A future of the task that waits until there is room.
@@ -38,7 +37,7 @@ impl Sink {
     fn put(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let engine = self.engine.bind(py).borrow();
         engine.put(py, self.call, value)?;
-        Ok(engine.connection.borrow().wants_more(self.call))
+        Ok(engine.wants_more(self.call))
     }
 
     /// `future` is done when there is room again.
@@ -64,20 +63,26 @@ impl Engine {
 
     /// Whether a generator could go on at once.
     pub(super) fn is_wanted(&self) -> bool {
-        let connection = self.connection.borrow();
         let streams = self.streams.borrow();
         let mut generators = streams.iter().filter(|(_, stream)| stream.generator.is_some());
-        generators.any(|(call, _)| connection.wants_more(*call))
+        generators.any(|(call, stream)| self.has_room(*call, stream))
     }
 
-    /// Begins a streamed result, by a generator the engine shall advance or by a task to come.
-    pub(super) fn begin_stream(&self, running: Running, generator: Option<&Bound<'_, PyAny>>) {
-        let head = ResultHead::new(running.wanted.codec, running.run_ns());
-        self.connection.borrow_mut().begin_stream(running.call, running.slot, head);
+    /// Whether a stream is to go on: it has not told anything yet, or what it told is read.
+    fn has_room(&self, call: u64, stream: &Stream) -> bool {
+        !stream.begun || self.connection.borrow().wants_more(call)
+    }
+
+    fn wants_more(&self, call: u64) -> bool {
+        self.streams.borrow().get(&call).is_some_and(|stream| self.has_room(call, stream))
+    }
+
+    /// Takes on a streamed result, by a generator the engine shall advance or by a task to come.
+    pub(super) fn take_stream(&self, running: Running, generator: Option<&Bound<'_, PyAny>>) {
         let pieces = Pieces::new(running.wanted);
         let generator = generator.map(|generator| generator.clone().unbind());
         let call = running.call;
-        let stream = Stream { running, pieces, generator, waiting: None };
+        let stream = Stream { running, pieces, begun: false, generator, waiting: None };
         self.streams.borrow_mut().insert(call, stream);
     }
 
@@ -89,15 +94,16 @@ impl Engine {
     /// Advances generators by a step each, and wakes tasks for whose next piece there is room.
     pub(super) fn advance(&self, py: Python<'_>) -> PyResult<()> {
         let wanted: Vec<u64> = {
-            let connection = self.connection.borrow();
             let streams = self.streams.borrow();
-            streams.keys().copied().filter(|call| connection.wants_more(*call)).collect()
+            let wanted = streams.iter().filter(|(call, stream)| self.has_room(**call, stream));
+            wanted.map(|(call, _)| *call).collect()
         };
         for call in wanted {
             let (generator, waiting) = match self.streams.borrow_mut().get_mut(&call) {
-                Some(stream) => {
-                    (stream.generator.as_ref().map(|held| held.clone_ref(py)), stream.waiting.take())
-                }
+                Some(stream) => (
+                    stream.generator.as_ref().map(|held| held.clone_ref(py)),
+                    stream.waiting.take(),
+                ),
                 None => continue,
             };
             if let Some(future) = waiting
@@ -148,7 +154,14 @@ impl Engine {
         let added = stream.pieces.add(python, value, &mut stream.running.copies);
         let result = match added {
             Ok(piece) => {
-                self.connection.borrow_mut().add(call, piece);
+                let running = &stream.running;
+                let mut connection = self.connection.borrow_mut();
+                if !stream.begun {
+                    let head = ResultHead::new(running.wanted.codec, running.run_ns());
+                    connection.begin_stream(call, running.slot, head);
+                    stream.begun = true;
+                }
+                connection.add(call, piece);
                 Ok(())
             }
             Err(failure) => {
@@ -178,6 +191,11 @@ impl Engine {
         match ended {
             Ok(rest) => {
                 let mut connection = self.connection.borrow_mut();
+                if !stream.begun {
+                    // It yielded nothing.
+                    let head = ResultHead::new(running.wanted.codec, running.run_ns());
+                    connection.begin_stream(call, running.slot, head);
+                }
                 connection.add(call, rest);
                 connection.end_stream(call, running.run_ns(), &running.copies);
                 drop(connection);

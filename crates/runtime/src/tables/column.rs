@@ -24,15 +24,25 @@ use crate::values::object::new;
 pub struct Column {
     field: FieldRef,
     chunks: Vec<ArrayRef>,
-    /// Its values may not be written to, even where the memory under them is private.
-    locked: bool,
+    access: Access,
+}
+
+/// Who may write to the values of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Whoever has them, where they lie in a payload that is mapped for this process alone.
+    ByPlace,
+    /// Whoever has them: they were made for one table of one call.
+    Free,
+    /// Nobody.
+    Locked,
 }
 
 // === impl Column ===
 
 impl Column {
     pub(super) fn new(field: FieldRef, chunks: Vec<ArrayRef>) -> Self {
-        Self { field, chunks, locked: false }
+        Self { field, chunks, access: Access::ByPlace }
     }
 
     /// A column without a name, of one array.
@@ -42,8 +52,13 @@ impl Column {
     }
 
     /// The same, whose values cannot be written to.
+    /// The same, free to be written to.
+    pub(super) fn free(self) -> Self {
+        Self { access: Access::Free, ..self }
+    }
+
     pub(super) fn locked(self) -> Self {
-        Self { locked: true, ..self }
+        Self { access: Access::Locked, ..self }
     }
 
     pub(super) fn field(&self) -> &FieldRef {
@@ -124,7 +139,12 @@ impl Column {
         let whole = self.whole()?.to_data();
         let buffer = whole.buffers().first().cloned().unwrap_or_default();
         let buffer = buffer.slice_with_length(whole.offset() * width, whole.len() * width);
-        Ok(Values::new(py, buffer, self.locked))
+        // What was copied together is nobody else's.
+        let access = match self.access {
+            Access::ByPlace if self.chunks.len() > 1 => Access::Free,
+            access => access,
+        };
+        Ok(Values::new(py, buffer, access))
     }
 
     /// A byte for each value: 1 where it is null.

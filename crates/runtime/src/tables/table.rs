@@ -24,6 +24,8 @@ use crate::values::object::{new, type_name};
 #[pyclass(frozen, module = "exuvia")]
 pub struct Table {
     table: exuvia_tables::Table,
+    /// All of it was made for one call, so that its values may be written to.
+    free: bool,
 }
 
 /// A column to be: its name, its values, its metadata if other than the column has.
@@ -32,6 +34,13 @@ type NewColumn<'py> = (String, Bound<'py, Column>, Option<Bound<'py, PyDict>>);
 // === impl Table ===
 
 impl Table {
+    /// A table that was read for one call and is nobody else's: values of fixed width may be written
+    /// to wherever they lie.
+    #[must_use]
+    pub fn free(table: exuvia_tables::Table) -> Self {
+        Self { table, free: true }
+    }
+
     /// The batches, and their schema.
     #[must_use]
     pub fn inner(&self) -> &exuvia_tables::Table {
@@ -58,7 +67,8 @@ impl Table {
 
     fn column_at(&self, index: usize) -> Column {
         let chunks = self.table.batches.iter().map(|batch| batch.column(index).clone());
-        Column::new(self.field_at(index).clone(), chunks.collect())
+        let column = Column::new(self.field_at(index).clone(), chunks.collect());
+        if self.free { column.free() } else { column }
     }
 
     /// The place of a column by number (from the end if negative) or name.
@@ -89,7 +99,7 @@ impl Table {
 
 impl From<exuvia_tables::Table> for Table {
     fn from(table: exuvia_tables::Table) -> Self {
-        Self { table }
+        Self { table, free: false }
     }
 }
 

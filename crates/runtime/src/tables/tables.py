@@ -22,8 +22,6 @@ NOT_IN_POLARS = {
     "run_end_encoded",
     "union",
 }
-
-
 # Types whose values polars lays out anew, by themselves or inside others.
 NESTED = {"list", "large_list", "fixed_size_list", "struct"}
 VIEWED = {"utf8", "large_utf8", "binary", "large_binary"}

@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use arrow_buffer::Buffer;
 use pyo3::{ffi, prelude::*};
 
+use super::column::Access;
 use super::memory::{is_private, is_private_here};
 
 /// The values of a fixed-width column, side by side: an object with the buffer protocol.
@@ -24,9 +25,13 @@ impl Values {
         Self { buffer, writable }
     }
 
-    /// `locked` values stay read-only wherever they lie.
-    pub(super) fn new(py: Python<'_>, buffer: Buffer, locked: bool) -> Self {
-        let writable = !locked && is_private_here(py, buffer.as_ptr(), buffer.len());
+    /// The values of a column.
+    pub(super) fn new(py: Python<'_>, buffer: Buffer, access: Access) -> Self {
+        let writable = match access {
+            Access::ByPlace => is_private_here(py, buffer.as_ptr(), buffer.len()),
+            Access::Free => true,
+            Access::Locked => false,
+        };
         Self { buffer, writable }
     }
 }
@@ -59,7 +64,8 @@ impl Values {
         let (start, length) = (this.buffer.as_ptr().cast_mut(), this.buffer.len());
         let readonly = c_int::from(!this.writable);
         // SAFETY: `start` is good for `length` bytes while `slf` lives, of which the view takes a
-        // reference. It is told to be writable only where it is mapped so. A slice is never longer
+        // reference. It is told to be writable only where it is mapped so, or
+        // lies on the heap and was made for this one table. A slice is never longer
         // than isize::MAX. With an exception set the answer is -1, and the view holds nothing.
         let filled = unsafe {
             let (start, length) = (start.cast(), length as isize);

@@ -152,10 +152,7 @@ pub(crate) mod new {
         made!(py, ffi::PyFloat_FromDouble(number))
     }
 
-    pub(crate) fn bytes<'py>(
-        py: Python<'py>,
-        bytes: &[u8],
-    ) -> PyResult<Bound<'py, PyBytes>> {
+    pub(crate) fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         made!(py, ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len() as isize))
     }
 
@@ -167,10 +164,7 @@ pub(crate) mod new {
     }
 
     /// The str of UTF-8 in which surrogates may stand alone.
-    pub(crate) fn surrogate_str<'py>(
-        py: Python<'py>,
-        bytes: &[u8],
-    ) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn surrogate_str<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         let (start, length) = (bytes.as_ptr().cast(), bytes.len() as isize);
         made!(py, ffi::PyUnicode_DecodeUTF8(start, length, c"surrogatepass".as_ptr()))
     }

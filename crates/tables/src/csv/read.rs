@@ -26,16 +26,20 @@ const FIELDS_AHEAD: usize = 1 << 20;
 /// So much is read from a source at once.
 const PIECE: usize = 64 << 10;
 
+/// Names are in memory so many times at once: for two parsers, two schemas, what parsers and schemas
+/// are made of.
+const NAMES: u64 = 8;
+
 /// Reads a table that is wholly there. The types are those that hold all rows.
 pub(crate) fn read(data: &[u8], limits: &Limits) -> Result<Table, ReadError> {
     let data = data.strip_prefix(BOM).unwrap_or(data);
-    let names = header(data, limits)?;
+    let mut budget = Budget::new(Format::Csv, limits);
+    let names = header(data, limits, &mut budget)?;
     let rows = batch_rows(names.len(), data, limits);
     let mut guesses = Guesses::new(&names, rows);
     guesses.widen(data)?;
     guesses.widen(END)?;
     let schema = guesses.schema(limits)?;
-    let mut budget = Budget::new(Format::Csv, limits);
     let mut parser = Parser::new(&schema, rows);
     let mut batches = Vec::new();
     let mut take = |batch: RecordBatch| {
@@ -58,9 +62,12 @@ fn arrow(error: ArrowError) -> ReadError {
 }
 
 /// The names of the columns.
-fn header(data: &[u8], limits: &Limits) -> Result<Vec<String>, ReadError> {
-    // Before names are made of them, the fields are counted.
-    rows::width(data, limits.max_columns).ok_or_else(|| too_wide(Format::Csv, limits))?;
+fn header(data: &[u8], limits: &Limits, budget: &mut Budget) -> Result<Vec<String>, ReadError> {
+    // Before names are made of them, fields and bytes are counted.
+    let first = rows::first(data, limits.max_columns);
+    let length = first.ok_or_else(|| too_wide(Format::Csv, limits))? as u64;
+    budget.check(length.saturating_mul(NAMES))?;
+    budget.take(length)?;
     let format = CsvFormat::default().with_header(true);
     let (schema, _) = format.infer_schema(data, Some(0)).map_err(|error| match error {
         ArrowError::CsvError(_) => wrong("line 1: the header is no valid UTF-8"),
@@ -208,7 +215,7 @@ impl<R: Read> CsvReader<R> {
             end = end.saturating_sub(BOM.len());
         }
         let first = if done { held.as_slice() } else { &held[..end] };
-        let names = header(first, limits)?;
+        let names = header(first, limits, &mut Budget::new(Format::Csv, limits))?;
         let batch = limits.batch_rows.min(PIECE / names.len()).max(1);
         let mut guesses = Guesses::new(&names, batch);
         guesses.widen(first)?;

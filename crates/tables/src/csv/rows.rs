@@ -29,24 +29,23 @@ impl Rows {
     }
 }
 
-/// Fields of the first row, at most; `None` if there are more than `limit`.
-pub(super) fn width(bytes: &[u8], limit: usize) -> Option<usize> {
+/// Bytes of the first row; `None` if it has more than `limit` fields.
+pub(super) fn first(bytes: &[u8], limit: usize) -> Option<usize> {
     let mut quoted = false;
-    let mut fields = 1;
-    let mut begun = false;
+    let (mut fields, mut length) = (1, 0);
     for byte in bytes {
         match byte {
             b'"' => quoted = !quoted,
             // Empty lines before the first row are passed over.
-            b'\n' | b'\r' if !quoted && begun => break,
+            b'\n' | b'\r' if !quoted && length > 0 => break,
             b'\n' | b'\r' if !quoted => continue,
             b',' if !quoted => fields += 1,
             _ => {}
         }
-        begun = true;
+        length += 1;
         if fields > limit {
             return None;
         }
     }
-    Some(fields)
+    Some(length)
 }
