@@ -22,7 +22,7 @@ import pyarrow as pa
 import pytest
 from conftest import Call
 from exuvia import Column, Host, Stream, Table, Values, consume, produce, share
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 HOURS = 8760
@@ -359,6 +359,136 @@ def test_slices_are_read_where_they_begin() -> None:
     column = Column.from_arrow(pa.chunked_array([[1, 2, 3, None]]).slice(2))
     assert array(column.values(), "int64")[0] == 3
     assert bytes(column.mask()) == b"\0\1" and column.null_count == 1
+
+
+LEAVES: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int8(): st.integers(-128, 127),
+    pa.bool_(): st.booleans(),
+    pa.string(): st.text("ab", max_size=3),
+    pa.string_view(): st.text("ab", max_size=14),
+    pa.null(): st.none(),
+}
+
+
+def flags(count: int) -> st.SearchStrategy[Any]:
+    flags = st.lists(st.booleans(), min_size=count, max_size=count)
+    return flags.map(lambda flags: pa.array(flags, pa.bool_()))
+
+
+def bounds(count: int, most: int) -> st.SearchStrategy[Any]:
+    """So many numbers up to the most, none smaller than the one before."""
+    return st.lists(st.integers(0, most), min_size=count, max_size=count).map(sorted)
+
+
+def picks(count: int, choices: st.SearchStrategy[Any], type: pa.DataType) -> Any:
+    return st.lists(choices, min_size=count, max_size=count).map(
+        lambda found: pa.array(found, type)
+    )
+
+
+@st.composite
+def slices(draw: st.DrawFn, depth: int, length: int) -> Any:
+    """A slice of an array, and so is whatever is inside it."""
+    before, after = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+    whole = before + length + after
+    make = draw(st.sampled_from(NESTS)) if depth else leaves
+    return draw(make(depth - 1, whole)).slice(before, length)
+
+
+def leaves(depth: int, length: int) -> st.SearchStrategy[Any]:
+    def of(type: pa.DataType) -> Any:
+        return picks(length, st.none() | LEAVES[type], type)
+
+    return st.sampled_from(list(LEAVES)).flatmap(of)
+
+
+@st.composite
+def structs(draw: st.DrawFn, depth: int, length: int) -> Any:
+    members = [draw(slices(depth, length)), draw(slices(0, length))]
+    return pa.StructArray.from_arrays(members, ["a", "b"], mask=draw(flags(length)))
+
+
+@st.composite
+def lists(draw: st.DrawFn, depth: int, length: int) -> Any:
+    values = draw(slices(depth, 3))
+    kind, type = draw(
+        st.sampled_from([(pa.ListArray, pa.int32()), (pa.LargeListArray, pa.int64())])
+    )
+    ends = pa.array(draw(bounds(length + 1, len(values))), type)
+    return kind.from_arrays(ends, values, mask=draw(flags(length)))
+
+
+@st.composite
+def views(draw: st.DrawFn, depth: int, length: int) -> Any:
+    starts = draw(picks(length, st.integers(0, 2), pa.int32()))
+    sizes = draw(picks(length, st.integers(0, 1), pa.int32()))
+    return pa.ListViewArray.from_arrays(starts, sizes, draw(slices(depth, 3)))
+
+
+@st.composite
+def fixed_lists(draw: st.DrawFn, depth: int, length: int) -> Any:
+    size = draw(st.integers(1, 2))
+    values = draw(slices(depth, length * size))
+    return pa.FixedSizeListArray.from_arrays(values, size, mask=draw(flags(length)))
+
+
+@st.composite
+def maps(draw: st.DrawFn, depth: int, length: int) -> Any:
+    keys = draw(picks(5, st.integers(0, 9), pa.int16())).slice(1, 3)
+    ends = draw(bounds(length + 1, 3))
+    return pa.MapArray.from_arrays(ends, keys, draw(slices(depth, 3)))
+
+
+@st.composite
+def indexed(draw: st.DrawFn, depth: int, length: int) -> Any:
+    indices = draw(picks(length, st.none() | st.integers(0, 2), pa.int8()))
+    return pa.DictionaryArray.from_arrays(indices, draw(slices(depth, 3)))
+
+
+@st.composite
+def unions(draw: st.DrawFn, depth: int, length: int) -> Any:
+    kinds = draw(picks(length, st.integers(0, 1), pa.int8()))
+    if draw(st.booleans()):
+        members = [draw(slices(depth, length)), draw(slices(0, length))]
+        return pa.UnionArray.from_sparse(kinds, members)
+    places = pa.array(draw(bounds(length, 2)), pa.int32())
+    members = [draw(slices(depth, 3)), draw(slices(0, 3))]
+    return pa.UnionArray.from_dense(kinds, places, members)
+
+
+NESTS = [structs, lists, views, fixed_lists, maps, indexed, unions]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 3).flatmap(lambda depth: slices(depth, 3)))
+def test_slices_within_slices_are_read_where_they_begin(array: Any) -> None:
+    array.validate(full=True)
+    column = Column.from_arrow(array)
+    assert column.to_list() == array.to_pylist()
+    back = pa.array(column)
+    back.validate(full=True)
+    assert back.type == array.type and back.to_pylist() == array.to_pylist()
+    table = pa.table({"x": array})
+    assert Table.from_arrow(table).columns() == {"x": array.to_pylist()}
+
+
+def test_structs_in_a_slice_lie_where_they_lay() -> None:
+    numbers = pa.array(range(HOURS), pa.int64())
+    inner = pa.StructArray.from_arrays([numbers], ["b"])
+    outer = pa.StructArray.from_arrays([inner.slice(2)], ["a"]).slice(3)
+    (addresses,) = Table.from_arrow(pa.table({"x": outer})).addresses()
+    assert addresses[-1] == numbers.buffers()[1].address + 8 * 5
+
+
+def test_columns_of_nothing_are_taken_from_polars() -> None:
+    frame = pl.DataFrame(
+        {"a": [None, None], "list": [[None], []], "struct": [{"x": None, "y": 1}, None]}
+    )
+    assert frame["a"].dtype == pl.Null
+    table = Table.from_arrow(frame)
+    assert table.columns() == frame.to_dict(as_series=False)
+    assert pl.DataFrame(table).equals(frame)
+    assert Column.from_arrow(frame["a"][1:]).to_list() == [None]
 
 
 def test_fields_say_what_a_column_is() -> None:

@@ -193,6 +193,7 @@ KINDS = {
     "of_rows": "builtins.list",
     "of_columns": "builtins.dict",
     "of_either": "polars.DataFrame",
+    "of_frame_later": "pandas.DataFrame",
     "of_arrays": "builtins.dict",
 }
 

@@ -36,7 +36,7 @@ MAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ (\d+) +/memfd:e
 def server(exuvia_bin: Path, project_python: Path) -> Iterator[Server]:
     """One server with one worker, so that what is left behind adds up."""
     command = [str(exuvia_bin), "serve", str(MEMORY), "--port", "0", "--workers", "1"]
-    command += ["--python", str(project_python)]
+    command += ["--max-body", "128MiB", "--python", str(project_python)]
     with serving(command) as running:
         yield running
 
@@ -81,6 +81,8 @@ LIBRARIES = [
 @pytest.mark.parametrize("media", BODIES)
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_what_a_library_sees_is_the_body_itself(server: Server, name: str, media: str) -> None:
+    if name.endswith("reader") and media == STREAM:
+        pytest.skip("a reader is fed through a socket")
     raw = BODIES[media]
     answer = server.post(f"/tables_memory/{name}", raw=raw, headers={"content-type": media})
     assert answer.status == 200, answer.body
@@ -131,6 +133,19 @@ def test_what_is_shared_once_is_seen_by_every_call_where_it_lies(
     assert set(steps) <= {ROWS * 8, -(-ROWS * 8 // 64) * 64}
     again = host.outcome(f"tables_memory:{name}", shared)
     assert payload_offsets(again.value) == payload_offsets(first.value)
+
+
+def test_what_is_larger_than_most_goes_in_and_out_the_same_way(server: Server) -> None:
+    table = pa.table({"x": np.arange(9_500_000.0)})
+    raw = as_stream(table)
+    assert len(raw) > 72 << 20
+    headers = {"content-type": STREAM, "accept": STREAM}
+    answer = server.post("/tables_memory/of_arrow", raw=raw, headers={"content-type": STREAM})
+    assert answer.status == 200, answer.body
+    assert payload_offsets(answer.json()) == offsets_in(raw, table)
+    answer = server.post("/tables_memory/same", raw=raw, headers=headers)
+    assert answer.status == 200, answer.body[:1000]
+    assert table_in(answer.body) == table
 
 
 # === what is copied is told ===
@@ -247,6 +262,7 @@ def send_many(connection: http.client.HTTPConnection, path: str, count: int) -> 
         assert (answer.status, answer.read()) == (200, b"%d" % ROWS)
 
 
+@pytest.mark.timeout(300)
 def test_ten_thousand_tables_leave_no_memory_descriptor_or_map_behind(
     exuvia_bin: Path, project_python: Path
 ) -> None:

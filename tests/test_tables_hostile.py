@@ -498,6 +498,13 @@ def test_a_line_without_end_is_within_bounds(server: Server) -> None:
     refused(sent(server, "rows", NDJSON, document))
 
 
+@pytest.mark.parametrize("media", [ROWS, COLUMNS, NDJSON])
+def test_a_name_without_end_is_refused(server: Server, media: str) -> None:
+    name = b'{"' + b"a" * 100_000_000
+    document = {ROWS: b"[" + name + b'": 1}]', COLUMNS: name + b'": [1]}', NDJSON: name + b'": 1}'}
+    assert "more than" in refused(sent(server, "rows", media, document[media]))
+
+
 def test_a_table_of_a_hundred_thousand_columns_is_read_or_refused(server: Server) -> None:
     names = [f"c{n}" for n in range(100_000)]
     raw = (",".join(names) + "\n" + ",".join("1" for _ in names) + "\n").encode()

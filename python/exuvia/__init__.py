@@ -24,6 +24,8 @@ from exuvia._native import (
     Values,
     consume,
     produce,
+    series,
+    series_of,
     share,
 )
 from exuvia.errors import (
@@ -73,5 +75,7 @@ __all__ = [
     "call",
     "consume",
     "produce",
+    "series",
+    "series_of",
     "share",
 ]

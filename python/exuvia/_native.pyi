@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, final
 
@@ -22,6 +23,8 @@ __all__ = [
     "ndjson_dumps",
     "ndjson_loads",
     "produce",
+    "series",
+    "series_of",
     "share",
     "value_dumps",
     "value_loads",
@@ -216,6 +219,10 @@ class Stream:
 
 def produce(schema: object, batches: Iterable[Any]) -> Stream: ...
 def consume(obj: object, schema: object = None) -> Table: ...
+def series(
+    table: object, time: str, step: float | timedelta, units: dict[str, str] | None = None
+) -> Table: ...
+def series_of(table: object) -> dict[str, Any] | None: ...
 def main(args: list[str], chosen: bool) -> int: ...
 def value_dumps(obj: object, pickle: bool = False) -> bytes: ...
 def value_loads(data: bytes | bytearray | memoryview | str, pickle: bool = False) -> Any: ...

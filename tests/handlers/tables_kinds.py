@@ -1,5 +1,6 @@
 """Every kind of table that a handler may ask for, and every kind that it may give."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -120,6 +121,12 @@ def of_columns(temps: dict[str, list[Any]]) -> dict[str, Any]:
 def of_either(temps: int | pl.DataFrame | pd.DataFrame) -> dict[str, Any]:
     """Take the first of these that is a table."""
     return told(temps, temps["temp"].sum(), len(temps)) if not isinstance(temps, int) else {}
+
+
+async def of_frame_later(temps: pd.DataFrame) -> dict[str, Any]:
+    """Take a frame in an async handler."""
+    await asyncio.sleep(0.001)
+    return told(temps, temps["temp"].sum(), len(temps))
 
 
 # === what is given ===

@@ -12,6 +12,7 @@ mod _native {
     #[pymodule_export]
     use exuvia_runtime::tables::{
         Column, Field, Stream, Table, Values, consume_into_python, produce_from_python,
+        series_from_python, series_of,
     };
     #[pymodule_export]
     use exuvia_runtime::values::python::{

@@ -40,8 +40,21 @@ def is_tensor(obj):
     if numpy is None or type(obj) is not numpy.ndarray:
         return False
     dtype, flags = obj.dtype, obj.flags
-    plain = dtype.kind not in "OVT" and dtype.isnative and dtype.metadata is None
-    return plain and (flags.c_contiguous or flags.f_contiguous)
+    if dtype.hasobject or dtype.kind == "T" or dtype.metadata is not None:
+        return False
+    side_by_side = flags.c_contiguous or flags.f_contiguous
+    # A pickle keeps the order of turned axes.
+    return (side_by_side or obj.ndim < 3) and (dtype.kind != "V" or is_kept_record(dtype, numpy))
+
+
+def is_kept_record(dtype, numpy):
+    """Whether a dtype of several fields is the same again after it was described."""
+    try:
+        described = numpy.lib.format.dtype_to_descr(dtype)
+        again = numpy.lib.format.descr_to_dtype(described)
+    except (TypeError, ValueError):
+        return False
+    return again == dtype and repr(again) == repr(dtype)
 
 
 # === pandas ===

@@ -15,7 +15,10 @@ use pyo3::{
     types::{PyCapsule, PyTuple},
 };
 
-use super::stream::{self, Arrays, Pulled};
+use super::{
+    foreign,
+    stream::{self, Arrays, Pulled},
+};
 use crate::values::object::type_name;
 
 const SCHEMA: &std::ffi::CStr = c"arrow_schema";
@@ -93,7 +96,7 @@ fn take_array(schema: &Bound<'_, PyAny>, array: &Bound<'_, PyAny>) -> PyResult<(
         return Err(PyValueError::new_err("this array was used before"));
     }
     let field = borrow_schema(schema)?;
-    let array = stream::import(array, field.data_type()).map_err(raised)?;
+    let array = foreign::import(array, field.data_type()).map_err(raised)?;
     Ok((field, array))
 }
 

@@ -12,13 +12,15 @@ use std::{
 
 use arrow_array::{
     Array, ArrayRef, RecordBatch, RecordBatchOptions, StructArray, cast::AsArray,
-    ffi::from_ffi_and_data_type, ffi_stream::FFI_ArrowArrayStream, make_array,
+    ffi_stream::FFI_ArrowArrayStream,
 };
-use arrow_data::{ArrayData, ffi::FFI_ArrowArray};
+use arrow_data::ffi::FFI_ArrowArray;
 use arrow_schema::{
     ArrowError, DataType, Field, FieldRef, Schema, SchemaRef,
     ffi::{FFI_ArrowSchema, Flags},
 };
+
+use super::foreign::import;
 
 /// What the C interface calls invalid; consumers read the text, not the number.
 const EINVAL: c_int = 22;
@@ -204,20 +206,6 @@ fn last_error(stream: &mut FFI_ArrowArrayStream, code: c_int) -> ArrowError {
     ArrowError::CDataInterface(text)
 }
 
-/// An array of the C interface as one of ours; nothing is copied that is aligned.
-pub(super) fn import(array: FFI_ArrowArray, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
-    let made = catch_unwind(AssertUnwindSafe(|| {
-        // JUSTIFICATION: the array is a C interface.
-        // SAFETY: it comes from code in this very process, which vouches for it.
-        let data: ArrayData = unsafe { from_ffi_and_data_type(array, data_type.clone()) }?;
-        Ok(make_array(data))
-    }));
-    made.unwrap_or_else(|_| {
-        let text = "the array does not fit the type that was given for it".to_owned();
-        Err(ArrowError::CDataInterface(text))
-    })
-}
-
 /// A type of the C interface as one of ours.
 pub(super) fn field_of(schema: &FFI_ArrowSchema) -> Result<Field, ArrowError> {
     let unread =
@@ -259,7 +247,8 @@ pub(super) fn schema_for(field: &Field) -> Result<FFI_ArrowSchema, ArrowError> {
         .with_metadata(field.metadata())
 }
 
-fn children(data_type: &DataType) -> Box<dyn Iterator<Item = &Field> + '_> {
+/// The fields of what an array of a type has inside.
+pub(super) fn children(data_type: &DataType) -> Box<dyn Iterator<Item = &Field> + '_> {
     use DataType as T;
     match data_type {
         T::List(child)

@@ -16,7 +16,7 @@ use crate::{
 const PREFIX: usize = 8;
 
 /// A schema message, before it is converted: fields may refer to the same bytes again and again.
-pub(super) fn schema(
+pub(crate) fn schema(
     message: arrow_ipc::Schema<'_>,
     format: Format,
     limits: &Limits,

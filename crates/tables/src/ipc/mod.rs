@@ -8,6 +8,7 @@ mod stream;
 
 use arrow_buffer::Buffer;
 
+pub(crate) use check::schema as check_schema;
 pub(crate) use decode::has_dictionary;
 pub(crate) use parts::whole;
 pub(crate) use stream::StreamReader;

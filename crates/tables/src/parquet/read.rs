@@ -11,12 +11,13 @@ use parquet::{
     },
     basic::Type,
     errors::ParquetError,
-    file::metadata::{PageIndexPolicy, ParquetMetaData},
+    file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
 };
 
 use super::{
-    footer,
+    footer, hint,
     pages::{self, width},
+    stored,
 };
 use crate::{
     Format, Limits, ReadError, Table, buffers, schema,
@@ -28,12 +29,15 @@ pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
     let mut budget = Budget::new(Format::Parquet, limits);
     footer::check(data, limits, &budget)?;
     let data = Bytes::from_owner(Owner(data.clone()));
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
-    let metadata = ArrowReaderMetadata::load(&data, options).map_err(wrong)?;
+    let metadata = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
+    let metadata = Arc::new(metadata.parse_and_finish(&data).map_err(wrong)?);
+    let said = hint::read(&metadata, limits, &budget)?;
+    let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(wrong)?;
     schema::check(metadata.schema(), Format::Parquet, limits)?;
     let rows = batch_rows(&data, &metadata, limits, &budget)?;
     // The reader's own schema lacks the metadata.
-    let schema = metadata.schema().clone();
+    let file = metadata.schema().clone();
+    let schema = said.map_or_else(|| file.clone(), |said| stored::restored(&file, &said).into());
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(data, metadata);
     let reader = builder.with_batch_size(rows).build().map_err(wrong)?;
     let mut batches = Vec::new();
@@ -41,9 +45,8 @@ pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
         let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, tidy(error)))?;
         budget.take(batch.num_columns() as u64 * ARRAY_BYTES)?;
         budget.take(buffers::bytes(std::slice::from_ref(&batch)))?;
-        let batch = batch.with_schema(schema.clone());
-        let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?;
-        batches.push(batch);
+        let batch = stored::retyped_batch(&batch, &schema);
+        batches.push(batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?);
     }
     Ok(Table { schema, batches })
 }

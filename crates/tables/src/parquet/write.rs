@@ -1,24 +1,31 @@
 //! Batches to Parquet.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-};
+use std::io::{self, Write};
 
-use arrow_array::{RecordBatch, RecordBatchOptions};
-use arrow_cast::cast;
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use parquet::{
-    arrow::ArrowWriter, basic::Compression, errors::ParquetError,
-    file::properties::WriterProperties,
+    arrow::{
+        ArrowWriter, add_encoded_arrow_schema_to_metadata,
+        arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriterOptions},
+    },
+    basic::Compression,
+    errors::ParquetError,
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
 };
 
+use super::{group::Group, stored};
 use crate::{Format, WriteError};
+
+/// Rows of a group: as many as most programs put into one.
+const GROUP_ROWS: usize = 1 << 20;
 
 /// Writes Parquet as most programs read it: Snappy, and the Arrow schema beside Parquet's own.
 pub(crate) struct ParquetWriter<W: Write + Send> {
-    writer: ArrowWriter<W>,
-    /// As it is written.
+    file: SerializedFileWriter<W>,
+    factory: ArrowRowGroupWriterFactory,
+    group: Option<Group>,
+    /// As the file holds it.
     schema: SchemaRef,
 }
 
@@ -26,56 +33,53 @@ pub(crate) struct ParquetWriter<W: Write + Send> {
 
 impl<W: Write + Send> ParquetWriter<W> {
     pub(crate) fn new(schema: &SchemaRef, out: W) -> Result<Self, WriteError> {
-        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let fields = schema.fields().iter().map(|field| writable(field));
-        let fields: Vec<Field> = fields.collect();
-        let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-        let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties)).map_err(wrong)?;
-        Ok(Self { writer, schema })
+        let schema = stored::writable(schema);
+        let mut properties =
+            WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        // As it was: the one that the library would write is as the file holds it.
+        add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+        let options =
+            ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let schema = SchemaRef::from(stored::stored(&schema));
+        let writer = ArrowWriter::try_new_with_options(out, schema.clone(), options);
+        let (file, factory) =
+            writer.and_then(ArrowWriter::into_serialized_writer).map_err(wrong)?;
+        Ok(Self { file, factory, group: None, schema })
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut W {
-        self.writer.inner_mut()
+        self.file.inner_mut()
     }
 
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
-        let columns: Result<Vec<_>, ArrowError> = batch
-            .columns()
-            .iter()
-            .zip(self.schema.fields())
-            .map(|(column, field)| match column.data_type() == field.data_type() {
-                true => Ok(column.clone()),
-                false => cast(column, field.data_type()),
-            })
-            .collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let batch = columns.and_then(|columns| {
-            RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
-        });
-        let batch = batch.map_err(|error| WriteError::arrow(Format::Parquet, error))?;
-        self.writer.write(&batch).map_err(wrong)
-    }
-
-    pub(crate) fn finish(self) -> Result<W, WriteError> {
-        self.writer.into_inner().map_err(wrong)
-    }
-}
-
-/// The field as the writer can take it: of dictionaries it knows no values as views, as polars
-/// has them in categories.
-fn writable(field: &Field) -> Field {
-    let data_type = match field.data_type() {
-        DataType::Dictionary(keys, values) => {
-            let values = match values.as_ref() {
-                DataType::Utf8View => DataType::LargeUtf8,
-                DataType::BinaryView => DataType::LargeBinary,
-                other => other.clone(),
+        let batch = stored::retyped_batch(batch, &self.schema);
+        let mut rest = batch.map_err(|error| WriteError::arrow(Format::Parquet, error))?;
+        while rest.num_rows() > 0 {
+            let group = match self.group.take() {
+                Some(group) => group,
+                None => Group::new(&self.file, &self.factory, self.schema.fields())
+                    .map_err(wrong)?,
             };
-            DataType::Dictionary(keys.clone(), Box::new(values))
+            let group = self.group.insert(group);
+            let rows = rest.num_rows().min(GROUP_ROWS - group.rows);
+            group.write(&rest.slice(0, rows)).map_err(wrong)?;
+            rest = rest.slice(rows, rest.num_rows() - rows);
+            if group.rows == GROUP_ROWS {
+                self.close_group()?;
+            }
         }
-        other => other.clone(),
-    };
-    field.clone().with_data_type(data_type)
+        Ok(())
+    }
+
+    fn close_group(&mut self) -> Result<(), WriteError> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        group.close(&mut self.file).map_err(wrong)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<W, WriteError> {
+        self.close_group()?;
+        self.file.into_inner().map_err(wrong)
+    }
 }
 
 fn wrong(error: ParquetError) -> WriteError {

@@ -86,6 +86,7 @@ fn leaf(for_parquet: bool) -> BoxedStrategy<DataType> {
         Dictionary(Box::new(Int32), Box::new(Utf8)),
         Dictionary(Box::new(Int8), Box::new(Utf8)),
         Dictionary(Box::new(UInt16), Box::new(Int64)),
+        Dictionary(Box::new(Int32), Box::new(Timestamp(Second, zone("UTC")))),
     ];
     if !for_parquet {
         types.extend([
@@ -95,7 +96,6 @@ fn leaf(for_parquet: bool) -> BoxedStrategy<DataType> {
             FixedSizeBinary(0),
             Decimal128(20, -3),
             Dictionary(Box::new(Int64), Box::new(LargeUtf8)),
-            Dictionary(Box::new(Int32), Box::new(Timestamp(Second, zone("UTC")))),
         ]);
     }
     prop::sample::select(types).boxed()
@@ -260,7 +260,10 @@ pub(crate) fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut
         Timestamp(unit, _) => {
             let mut value = || dice.next() as i64 >> 8;
             match unit {
-                TimeUnit::Second => primitive::<TimestampSecondType>(d, valid, len, value),
+                // In Parquet they are milliseconds.
+                TimeUnit::Second => {
+                    primitive::<TimestampSecondType>(d, valid, len, || value() >> 10)
+                }
                 TimeUnit::Millisecond => {
                     primitive::<TimestampMillisecondType>(d, valid, len, value)
                 }
