@@ -18,8 +18,8 @@ SAME = Path(__file__).parent / "handlers/tables_same.py"
 
 HOUR = dt.timedelta(hours=1)
 UNITS = {"temp": "degF"}
-# The clocks of Seattle went from 2 to 3 that night.
-MISSING = dt.datetime(2010, 3, 14, 2)
+# That night the clocks of Seattle went forward.
+MISSING = dt.datetime(2010, 3, 14, 3)
 SAID = {"time": "date", "step": HOUR, "gaps": [(MISSING, MISSING)], "units": UNITS}
 
 

@@ -353,7 +353,7 @@ def table(case: Case, loads: Loads) -> str:
 
 
 def lost(case: Case, loads: Loads) -> str:
-    """Say where peers need less CPU, or less time, than the first line."""
+    """Say where peers need less CPU, or less time, than the first row."""
     base = loads[case.key, case.doors[0]]
     fields: list[tuple[str, Callable[[Load], float]]] = [
         ("less CPU", lambda one: 1 / report.median_of(one.per_cpu)),
@@ -367,7 +367,7 @@ def lost(case: Case, loads: Loads) -> str:
             for door in peers_
             if of(loads[case.key, door]) < of(base)
         ]
-        said.append(f"{word} than the first line: {'; '.join(better) or 'no peer'}")
+        said.append(f"{word} than the first row: {'; '.join(better) or 'no peer'}")
     return "\n".join(said)
 
 

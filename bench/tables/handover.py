@@ -34,8 +34,8 @@ class Size:
         return len(data.NAMES) * self.rows * 8
 
 
-YEAR = Size("year", data.YEAR)
-MILLENNIUM = Size("millennium", data.YEAR * 1000)
+SMALL = Size("small", data.YEAR)
+LARGE = Size("large", data.YEAR * 1000)
 
 
 @dataclass
@@ -127,7 +127,7 @@ def running(keys: list[str], rows: int, rest: float) -> Iterator[dict[str, Runni
 
 def measure(known: list[Way], size: Size, rounds: int, rest: float) -> None:
     """Ask all in turn, in rounds; the figures are kept with the ways."""
-    is_large = size.rows > data.YEAR
+    is_large = size.rows > SMALL.rows
     keys = list(dict.fromkeys(way.contender for way in known))
     with running(keys, size.rows, rest) as contenders:
         for number in range(rounds + 1):
@@ -149,8 +149,9 @@ def measure(known: list[Way], size: Size, rounds: int, rest: float) -> None:
 
 def times(known: list[Way], sizes: list[Size]) -> str:
     """Seconds to the handler's first line, for each size, and how they grow with it."""
-    head = [f"{size.title}: {what}" for size in sizes for what in ("median", "p99", "ratio")]
-    rows = [["", *head, *(["large / small"] if len(sizes) > 1 else [])]]
+    rows = [["", *heads(sizes, "median", "p99", "ratio")]]
+    if len(sizes) > 1:
+        rows[0].append("large / small")
     for way in known:
         cells = [way.name]
         for size in sizes:
@@ -160,9 +161,18 @@ def times(known: list[Way], sizes: list[Size]) -> str:
         if len(sizes) > 1:
             cells.append(f"{middle(way, sizes[-1]) / middle(way, sizes[0]):,.2f}x")
         rows.append(cells)
-    return report.columns(
-        "From the call to the handler's first line (ms)", rows, lost(known, sizes)
-    )
+    title = f"From the call to the handler's first line (ms; {titles(sizes)})"
+    return report.columns(title, rows, lost(known, sizes))
+
+
+def heads(sizes: list[Size], *words: str) -> list[str]:
+    """The same columns for each size."""
+    return [f"{size.key}: {word}" for size in sizes for word in words]
+
+
+def titles(sizes: list[Size]) -> str:
+    """What the sizes are."""
+    return ", ".join(f"{size.key}: {size.title}" for size in sizes)
 
 
 def middle(way: Way, size: Size) -> float:
@@ -171,18 +181,18 @@ def middle(way: Way, size: Size) -> float:
 
 
 def lost(known: list[Way], sizes: list[Size]) -> str:
-    """Say where peers are quicker than the first line."""
+    """Say where peers are quicker than the first row."""
     said = []
     for size in sizes:
         peers = [way for way in known if not way.is_ours]
         quicker = [way.name for way in peers if middle(way, size) < middle(known[0], size)]
-        said.append(f"{size.title}: {'; '.join(quicker) or 'no peer'}")
-    return f"quicker than the first line: {' | '.join(said)}"
+        said.append(f"quicker than the first row, {size.key}: {'; '.join(quicker) or 'no peer'}")
+    return "\n".join(said)
 
 
 def read(known: list[Way], sizes: list[Size]) -> str:
     """The same until the handler has read every number."""
-    rows = [["", *(f"{s.title}: {what}" for s in sizes for what in ("median", "p99", "rounds"))]]
+    rows = [["", *heads(sizes, "median", "p99", "rounds")]]
     for way in known:
         cells = [way.name]
         for size in sizes:
@@ -190,7 +200,8 @@ def read(known: list[Way], sizes: list[Size]) -> str:
             told = (ms(report.median_of(figures)), ms(report.p99_of(figures)), str(len(figures)))
             cells += told
         rows.append(cells)
-    return report.columns("From the call until all numbers are summed (ms)", rows)
+    title = f"From the call until all numbers are summed (ms; {titles(sizes)})"
+    return report.columns(title, rows)
 
 
 def ms(seconds: float) -> str:

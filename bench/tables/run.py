@@ -37,7 +37,7 @@ its peak also counts shared memory that it reads, which is there once for both.
 HTTP: one worker each, access logs off, loopback, connections kept alive, POST; the client is this
 program, and every answer is checked. CPU is the run time of every thread of the server's process
 tree. The handler sums all numbers. Given are p50 and p99 of all requests, medians over the rounds
-of the rest, and ratios of cost to the first line."""
+of the rest, and ratios of cost to the first row."""
 
 
 def peers_have() -> str:
@@ -79,7 +79,7 @@ def hand_over(sizes: list[handover.Size], chosen: argparse.Namespace) -> dict[st
     """Measure and show the hand-over at these sizes."""
     known = handover.ways()
     for size in sizes:
-        rounds = chosen.rounds if size is handover.YEAR else chosen.large_rounds
+        rounds = chosen.rounds if size is handover.SMALL else chosen.large_rounds
         handover.measure(known, size, rounds, chosen.rest / 1e3)
     show(handover.times(known, sizes))
     show(handover.read(known, sizes))
@@ -108,7 +108,7 @@ def main() -> None:
     # Settings of this shell's Python, such as to compile every module each time.
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
-    sizes, http = [handover.YEAR, handover.MILLENNIUM], calls.cases()
+    sizes, http = [handover.SMALL, handover.LARGE], calls.cases()
     chosen = arguments([*(size.key for size in sizes), *(case.key for case in http)])
     if handover.missing():
         sys.exit(f"error: {handover.missing()}")

@@ -17,7 +17,7 @@ use crate::{
     data::Data,
     handler::{Handler, Mask, ParamKind, PlannedParam},
     raised,
-    received::{self, Fits, Making},
+    received::{self, Blame, Fits, Making},
     values::{DecodeOptions, decode_json, decode_ndjson, decode_value_with},
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct Given<'a> {
     pub(crate) text: &'a [(String, String)],
     /// How much reading one table may make.
     pub(crate) limits: Limits,
+    /// Told what is wrong with data that is read while the handler runs.
+    pub(crate) blame: Blame,
 }
 
 /// The data of a call before it is checked.
@@ -89,7 +91,7 @@ fn read<'py>(
     copies: &mut Vec<Copied>,
 ) -> Result<Read<'py>, Failure> {
     let py = python.py();
-    let Given { data, limits, .. } = given;
+    let Given { data, limits, blame, .. } = given;
     let codec = data.codec;
     let body = data.bytes();
     let malformed = |error| raised::malformed(python, &error);
@@ -109,7 +111,7 @@ fn read<'py>(
         }
         _ => {
             let param = handler.params.first();
-            let table = received::table(python, param, data, limits, copies)?;
+            let table = received::table(python, param, data, (limits, blame), copies)?;
             return first(python, handler, table);
         }
     };

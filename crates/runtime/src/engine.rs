@@ -37,6 +37,8 @@ use crate::{
     data::Data,
     encode::Wanted,
     handler::Handler,
+    raised,
+    received::Blame,
 };
 
 /// The name of a worker's process.
@@ -143,6 +145,8 @@ struct Running {
     copies: Vec<Copied>,
     /// What it yielded and could not be written.
     misfit: Option<Box<Failure>>,
+    /// What is wrong with the data that it reads.
+    blame: Blame,
 }
 
 /// Tells the engine that a task has ended.
@@ -362,7 +366,7 @@ impl Engine {
         let mut running = Running::of(&call);
         let python = this.python.bind(py);
         this.current_call.call1(py, (running.public,))?;
-        let bound = this.bound(python, call, &mut running.copies)?;
+        let bound = this.bound(python, call, &mut running)?;
         let (function, is_async, arguments) = match bound {
             Ok(bound) => bound,
             Err(failure) => return this.fail(&running, &failure),
@@ -391,7 +395,7 @@ impl Engine {
         &self,
         python: &Bound<'py, PyModule>,
         call: IncomingCall,
-        copies: &mut Vec<Copied>,
+        running: &mut Running,
     ) -> PyResult<Result<(Py<PyAny>, bool, crate::bind::Arguments<'py>), Failure>> {
         let handlers = self.handlers.borrow();
         let handler = handlers.get(call.head.handler as usize);
@@ -410,8 +414,9 @@ impl Engine {
                 return Ok(Err(Failure::Host { message }));
             }
         };
-        let given = Given { data, text: &call.text_arguments, limits: self.limits.get() };
-        let bound = bind(python, handler, given, copies);
+        let (text, blame) = (&call.text_arguments, running.blame.clone());
+        let given = Given { data, text, limits: self.limits.get(), blame };
+        let bound = bind(python, handler, given, &mut running.copies);
         let function = handler.function.clone_ref(python.py());
         Ok(bound.map(|arguments| (function, handler.is_async, arguments)))
     }
@@ -539,12 +544,23 @@ impl Running {
             began: Instant::now(),
             copies: Vec::new(),
             misfit: None,
+            blame: Blame::default(),
         }
     }
 
     /// The same call once more, for the task that makes its stream.
     fn kept(&self) -> Self {
-        Self { copies: Vec::new(), misfit: None, ..*self }
+        Self { copies: Vec::new(), misfit: None, blame: self.blame.clone(), ..*self }
+    }
+}
+
+impl Running {
+    /// What became of a call whose handler raised.
+    fn raised(&self, python: &Bound<'_, PyModule>, error: &PyErr) -> Failure {
+        match self.blame.get() {
+            Some(why) => Failure::Malformed { message: why.clone() },
+            None => raised::exception(python, error),
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! A streamed result: what a generator yields, written down piece by piece.
 
+use std::sync::Arc;
+
+use arrow_schema::Schema;
 use bytes::Bytes;
 use exuvia_core::{Codec, Copied, Failure};
-use exuvia_tables::{Format, Writer};
+use exuvia_tables::{Format, WriteError, Writer};
 use pyo3::{prelude::*, types::PyModule};
 
 use crate::{
@@ -48,6 +51,9 @@ impl Pieces {
         value: &Bound<'_, PyAny>,
         copies: &mut Vec<Copied>,
     ) -> Result<Bytes, Failure> {
+        if self.codec == Codec::Npy {
+            return Err(no_array());
+        }
         if let Some(format) = self.format {
             return self.add_table(python, format, value, copies);
         }
@@ -117,18 +123,29 @@ impl Pieces {
 
     /// What comes after all that was yielded.
     pub(crate) fn finish(&mut self) -> Result<Bytes, Failure> {
-        if let Some(writer) = self.writer.take() {
-            let rest = writer.finish().map_err(|error| Failure::Result {
+        if let Some(format) = self.format {
+            return self.finish_table(format).map(Bytes::from).map_err(|error| Failure::Result {
                 path: "result".into(),
                 message: error.to_string(),
-            })?;
-            return Ok(Bytes::from(rest));
+            });
         }
         Ok(match (self.codec, self.opened) {
+            (Codec::Npy, _) => return Err(no_array()),
             (Codec::Json | Codec::Empty, false) => Bytes::from_static(b"[]"),
             (Codec::Json | Codec::Empty, true) => Bytes::from_static(b"]"),
             _ => Bytes::new(),
         })
+    }
+
+    /// The end of a table; without any rows one without columns, where the format needs one.
+    fn finish_table(&mut self, format: Format) -> Result<Vec<u8>, WriteError> {
+        match (self.writer.take(), format) {
+            (Some(writer), _) => writer.finish(),
+            (None, Format::Csv | Format::Ndjson) => Ok(Vec::new()),
+            (None, Format::JsonRows) => Ok(b"[]".to_vec()),
+            (None, Format::JsonColumns) => Ok(b"{}".to_vec()),
+            (None, format) => Writer::new(format, Arc::new(Schema::empty()), Vec::new())?.finish(),
+        }
     }
 
     /// Says which of the things yielded it was.
@@ -141,4 +158,9 @@ impl Pieces {
             other => other,
         }
     }
+}
+
+fn no_array() -> Failure {
+    let message = "what a generator yields cannot be written as one array";
+    Failure::Result { path: "result".into(), message: message.into() }
 }

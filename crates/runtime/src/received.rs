@@ -3,8 +3,11 @@
 use std::{
     fs::File,
     io::{self, Read},
+    sync::{Arc, OnceLock},
 };
 
+use arrow_array::RecordBatch;
+use arrow_schema::ArrowError;
 use bytes::Bytes;
 use exuvia_core::{Codec, Copied, Failure};
 use exuvia_tables::{Format, Limits};
@@ -40,6 +43,32 @@ pub(crate) struct Making<'a> {
     pub(crate) limits: Limits,
 }
 
+/// What was wrong with data that a handler reads piece by piece, once that is known: what the handler
+/// raises then is not its own fault.
+pub(crate) type Blame = Arc<OnceLock<String>>;
+
+/// Batches that remember why they ended.
+struct Blaming<R> {
+    batches: R,
+    blame: Blame,
+}
+
+impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for Blaming<R> {
+    type Item = R::Item;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.batches.next();
+        if let Some(Err(error)) = &next {
+            // The first is the reason.
+            let _ = self.blame.set(match error {
+                ArrowError::ExternalError(ours) => ours.to_string(),
+                other => other.to_string(),
+            });
+        }
+        next
+    }
+}
+
 /// Memory that a cell of a table made of plain objects may take.
 const CELL: u64 = 16;
 
@@ -49,7 +78,7 @@ pub(crate) fn table<'py>(
     python: &Bound<'py, PyModule>,
     param: Option<&PlannedParam>,
     mut data: Data,
-    limits: Limits,
+    (limits, blame): (Limits, Blame),
     copies: &mut Vec<Copied>,
 ) -> Result<Bound<'py, PyAny>, Failure> {
     let py = python.py();
@@ -57,7 +86,7 @@ pub(crate) fn table<'py>(
     if let Some(feed) = data.feed.take() {
         let source: Box<dyn Read + Send> =
             Box::new(Feed { socket: File::from(feed), left: Some(0) });
-        return lazily(python, format, source, limits);
+        return lazily(python, format, source, (limits, blame));
     }
     let no_memory = |error: io::Error| Failure::Host {
         message: format!("the call's memory cannot be mapped: {error}"),
@@ -71,7 +100,7 @@ pub(crate) fn table<'py>(
     if param.is_some_and(|param| param.reads) && matches!(format, Format::Csv | Format::Ndjson) {
         let source: Box<dyn Read + Send> =
             Box::new(io::Cursor::new(Bytes::copy_from_slice(&buffer)));
-        return lazily(python, format, source, limits);
+        return lazily(python, format, source, (limits, blame));
     }
     let read = py.detach(|| exuvia_tables::read(format, &buffer, &limits));
     let read = read.map_err(|error| Failure::Malformed { message: error.to_string() })?;
@@ -85,14 +114,15 @@ fn lazily<'py>(
     python: &Bound<'py, PyModule>,
     format: Format,
     source: Box<dyn Read + Send>,
-    limits: Limits,
+    (limits, blame): (Limits, Blame),
 ) -> Result<Bound<'py, PyAny>, Failure> {
     let py = python.py();
     // The schema may be long in coming.
     let opened = py.detach(|| exuvia_tables::open(format, source, &limits));
     let reader = opened.map_err(|error| Failure::Malformed { message: error.to_string() })?;
     let schema = reader.schema();
-    produce(py, schema, reader).map_err(|error| raised::exception(python, &error))
+    let batches = Blaming { batches: reader, blame };
+    produce(py, schema, batches).map_err(|error| raised::exception(python, &error))
 }
 
 /// Makes of a value what a parameter asks for, where that is a table or a tensor, or where the value

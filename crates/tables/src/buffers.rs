@@ -33,16 +33,27 @@ pub(crate) fn each(data: &ArrayData, visit: &mut impl FnMut(&Buffer)) {
 
 /// Bytes of all buffers of the batches, shared ones counted once.
 pub(crate) fn bytes(batches: &[RecordBatch]) -> u64 {
-    let mut seen = HashSet::new();
-    let mut sum = 0;
-    for column in batches.iter().flat_map(RecordBatch::columns) {
-        each(&column.to_data(), &mut |buffer| {
-            if seen.insert(addresses(buffer)) {
-                sum += buffer.len() as u64;
-            }
-        });
+    let mut seen = Seen::default();
+    batches.iter().map(|batch| seen.more(batch)).sum()
+}
+
+/// Counts the bytes of one batch after the other. All must be there as long as this is.
+#[derive(Default)]
+pub(crate) struct Seen(HashSet<Range<usize>>);
+
+impl Seen {
+    /// Bytes of the buffers that no batch before had.
+    pub(crate) fn more(&mut self, batch: &RecordBatch) -> u64 {
+        let mut sum = 0;
+        for column in batch.columns() {
+            each(&column.to_data(), &mut |buffer| {
+                if self.0.insert(addresses(buffer)) {
+                    sum += buffer.len() as u64;
+                }
+            });
+        }
+        sum
     }
-    sum
 }
 
 /// A copy for each column of the batches that has buffers outside `data`.

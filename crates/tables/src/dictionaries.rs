@@ -3,13 +3,13 @@
 //! Each batch may have a dictionary of its own. Put one after the other they would have values that
 //! come twice, which pandas refuses for its categories.
 
-use arrow_array::{Array, ArrayRef, cast::AsArray};
+use arrow_array::{Array, ArrayRef, cast::AsArray, make_array};
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType};
-use arrow_select::concat::concat;
+use arrow_select::{concat::concat, take::take};
 
-/// Puts pieces of a column together, under one dictionary in which no value comes twice, if none
-/// did in the pieces' own.
+/// Puts pieces of a column together, under one dictionary that has the values of all, used or not,
+/// in the order in which they come. No value comes twice in it, if none did in the pieces' own.
 pub(crate) fn join(pieces: &[ArrayRef]) -> Result<ArrayRef, ArrowError> {
     let Some(DataType::Dictionary(_, values)) = pieces.first().map(|piece| piece.data_type())
     else {
@@ -18,6 +18,10 @@ pub(crate) fn join(pieces: &[ArrayRef]) -> Result<ArrayRef, ArrowError> {
     if let Some(same) = under_longest(pieces) {
         return concat_all(&same);
     }
+    if let Ok(same) = under_all(pieces) {
+        return concat_all(&same);
+    }
+    // There may be more values than keys, but not more in use.
     let plain: Result<Vec<_>, _> = pieces.iter().map(|piece| cast(piece, values)).collect();
     let looked_up = plain.and_then(|plain| cast(&concat_all(&plain)?, pieces[0].data_type()));
     // Of some types a dictionary cannot be made anew.
@@ -44,11 +48,33 @@ fn under_longest(pieces: &[ArrayRef]) -> Option<Vec<ArrayRef>> {
     fits.then(|| dictionaries.iter().map(|piece| piece.with_values(longest.clone())).collect())
 }
 
+/// The pieces under a dictionary made of those of all.
+fn under_all(pieces: &[ArrayRef]) -> Result<Vec<ArrayRef>, ArrowError> {
+    let data_type = pieces[0].data_type();
+    let values: Vec<ArrayRef> =
+        pieces.iter().map(|piece| piece.as_any_dictionary().values().clone()).collect();
+    // A dictionary of the dictionaries' values: its keys say which of them each is.
+    let all = cast(&concat_all(&values)?, data_type)?;
+    let all = all.as_any_dictionary();
+    let mut start = 0;
+    let under = |(piece, values): (&ArrayRef, &ArrayRef)| {
+        let places = all.keys().slice(start, values.len());
+        start += values.len();
+        let keys = take(&places, piece.as_any_dictionary().keys(), None)?;
+        let data = keys.to_data().into_builder().data_type(data_type.clone());
+        Ok(make_array(data.add_child_data(all.values().to_data()).build()?))
+    };
+    pieces.iter().zip(&values).map(under).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{DictionaryArray, Int32Array, StringArray, types::Int32Type};
+    use arrow_array::{
+        DictionaryArray, Int8Array, Int32Array, StringArray,
+        types::{Int8Type, Int32Type},
+    };
 
     use super::*;
 
@@ -81,5 +107,28 @@ mod tests {
         let pieces =
             [piece(&[Some(0), Some(1)], &["x", "y"]), piece(&[Some(1), Some(0)], &["x", "z"])];
         check(&pieces, &["x", "y", "z"], &[Some("x"), Some("y"), Some("z"), Some("x")]);
+    }
+
+    #[test]
+    fn of_different_dictionaries_values_that_nobody_uses_are_kept() {
+        let pieces = [
+            piece(&[Some(1), None], &["unused", "x"]),
+            piece(&[Some(2), Some(0)], &["z", "also", "x"]),
+        ];
+        let texts = [Some("x"), None, Some("x"), Some("z")];
+        check(&pieces, &["unused", "x", "z", "also"], &texts);
+    }
+
+    #[test]
+    fn more_values_than_there_are_keys_are_no_error_if_few_are_used() {
+        let piece = |from: i32| -> ArrayRef {
+            let values = (from..from + 100).map(|n| n.to_string());
+            let values = Arc::new(StringArray::from_iter_values(values));
+            Arc::new(DictionaryArray::<Int8Type>::new(Int8Array::from(vec![7]), values))
+        };
+        let joined = join(&[piece(0), piece(100)]).unwrap();
+        let joined = joined.as_dictionary::<Int8Type>();
+        let found: Vec<_> = joined.downcast_dict::<StringArray>().unwrap().into_iter().collect();
+        assert_eq!(found, [Some("7"), Some("107")]);
     }
 }

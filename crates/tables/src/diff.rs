@@ -2,8 +2,10 @@
 
 use std::{collections::HashSet, fmt};
 
-use arrow_schema::{DataType, Field, Fields, IntervalUnit, Schema, TimeUnit};
+use arrow_schema::{Field, Fields, Schema};
 use exuvia_core::suggest::nearest;
+
+use crate::names::{field_name, type_name};
 
 /// How a schema differs from the one that was expected; shown, a line for each difference.
 ///
@@ -40,13 +42,13 @@ pub fn diff(expected: &Schema, found: &Schema) -> Option<SchemaDiff> {
                 if let Some(meant) = meant
                     && shown.insert(meant.name())
                 {
-                    lines.push(format!("+ {}", line(meant)));
+                    lines.push(format!("+ {}", field_name(meant)));
                 }
             }
         }
     }
     let rest = extra.iter().filter(|extra| !shown.contains(extra.name()));
-    lines.extend(rest.map(|extra| format!("+ {}", line(extra))));
+    lines.extend(rest.map(|extra| format!("+ {}", field_name(extra))));
     if lines.is_empty() && !matches.is_sorted() {
         lines.push(format!("~ order: {}, not {}", names(found), names(expected)));
     }
@@ -68,86 +70,19 @@ fn changed(expected: &Field, found: &Field, lines: &mut Vec<String>) {
     let same_type = type_name(expected.data_type()) == type_name(found.data_type());
     let nullable_fits = expected.is_nullable() || !found.is_nullable();
     if !(same_type && nullable_fits) {
-        lines.push(format!("- {}", line(expected)));
-        lines.push(format!("+ {}", line(found)));
+        lines.push(format!("- {}", field_name(expected)));
+        lines.push(format!("+ {}", field_name(found)));
     }
 }
 
 fn missing(field: &Field, near: Option<&str>, lines: &mut Vec<String>) {
     let hint = near.map_or(String::new(), |near| format!("   (is it `{near}`?)"));
-    lines.push(format!("- {}{hint}", line(field)));
+    lines.push(format!("- {}{hint}", field_name(field)));
 }
 
 fn names(schema: &Schema) -> String {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     names.join(", ")
-}
-
-fn line(field: &Field) -> String {
-    let not_null = if field.is_nullable() { "" } else { " not null" };
-    format!("{}: {}{not_null}", field.name(), type_name(field.data_type()))
-}
-
-/// The type's name in lower case, with what is in it.
-pub(crate) fn type_name(data_type: &DataType) -> String {
-    let fields =
-        |fields: &Fields| fields.iter().map(|field| line(field)).collect::<Vec<_>>().join(", ");
-    let child = |field: &Field| {
-        let not_null = if field.is_nullable() { "" } else { " not null" };
-        format!("{}{not_null}", type_name(field.data_type()))
-    };
-    match data_type {
-        DataType::Timestamp(unit, None) => format!("timestamp[{}]", unit_name(*unit)),
-        DataType::Timestamp(unit, Some(zone)) => {
-            format!("timestamp[{}, {zone}]", unit_name(*unit))
-        }
-        DataType::Time32(unit) => format!("time32[{}]", unit_name(*unit)),
-        DataType::Time64(unit) => format!("time64[{}]", unit_name(*unit)),
-        DataType::Duration(unit) => format!("duration[{}]", unit_name(*unit)),
-        DataType::Interval(IntervalUnit::YearMonth) => "interval[months]".to_owned(),
-        DataType::Interval(IntervalUnit::DayTime) => "interval[days, ms]".to_owned(),
-        DataType::Interval(IntervalUnit::MonthDayNano) => "interval[months, days, ns]".to_owned(),
-        DataType::FixedSizeBinary(width) => format!("binary[{width}]"),
-        DataType::Decimal32(precision, scale) => format!("decimal32({precision}, {scale})"),
-        DataType::Decimal64(precision, scale) => format!("decimal64({precision}, {scale})"),
-        DataType::Decimal128(precision, scale) => format!("decimal128({precision}, {scale})"),
-        DataType::Decimal256(precision, scale) => format!("decimal256({precision}, {scale})"),
-        DataType::List(item) => format!("list<{}>", child(item)),
-        DataType::LargeList(item) => format!("large_list<{}>", child(item)),
-        DataType::ListView(item) => format!("list_view<{}>", child(item)),
-        DataType::LargeListView(item) => format!("large_list_view<{}>", child(item)),
-        DataType::FixedSizeList(item, size) => format!("list[{size}]<{}>", child(item)),
-        DataType::Struct(children) => format!("struct<{}>", fields(children)),
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(children) => format!("map<{}>", fields(children)),
-            other => format!("map<{}>", type_name(other)),
-        },
-        DataType::Dictionary(keys, values) => {
-            format!("dictionary<{}, {}>", type_name(keys), type_name(values))
-        }
-        DataType::RunEndEncoded(ends, values) => {
-            format!("run_end_encoded<{}, {}>", type_name(ends.data_type()), child(values))
-        }
-        DataType::Union(children, mode) => {
-            let children: Vec<String> = children.iter().map(|(_, field)| line(field)).collect();
-            format!("{}_union<{}>", format!("{mode:?}").to_lowercase(), children.join(", "))
-        }
-        DataType::LargeUtf8 => "large_utf8".to_owned(),
-        DataType::Utf8View => "utf8_view".to_owned(),
-        DataType::LargeBinary => "large_binary".to_owned(),
-        DataType::BinaryView => "binary_view".to_owned(),
-        DataType::Boolean => "bool".to_owned(),
-        plain => plain.to_string().to_lowercase(),
-    }
-}
-
-fn unit_name(unit: TimeUnit) -> &'static str {
-    match unit {
-        TimeUnit::Second => "s",
-        TimeUnit::Millisecond => "ms",
-        TimeUnit::Microsecond => "us",
-        TimeUnit::Nanosecond => "ns",
-    }
 }
 
 // === impl SchemaDiff ===
@@ -161,6 +96,8 @@ impl fmt::Display for SchemaDiff {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+
+    use arrow_schema::DataType;
 
     use super::*;
 

@@ -9,6 +9,7 @@
 //! * [`write()`], [`Writer`]: a whole table, or one batch after the other;
 //! * [`ipc_parts`]: a table as an Arrow IPC stream, its columns not copied;
 //! * [`diff`]: what distinguishes two schemas, in words;
+//! * [`type_name`]: what a type is called;
 //! * [`series`]: unit and gaps of time series, as metadata.
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ mod ipc;
 mod iso;
 mod json;
 mod lz4;
+mod names;
 mod open;
 mod parquet;
 mod quiet;
@@ -37,6 +39,7 @@ pub use diff::{SchemaDiff, diff};
 pub use error::{ReadError, WriteError};
 pub use format::Format;
 pub use ipc::parts::{Parts, ipc_parts};
+pub use names::{type_kind, type_name, unit_name};
 pub use open::open;
 pub use read::{Read, read};
 pub use table::{Limits, Table};

@@ -16,7 +16,7 @@ use exuvia_core::suggest::did_you_mean;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Table, diff::type_name, error::said, iso::Texts};
+use crate::{Table, error::said, iso::Texts, names::type_name};
 
 /// Under this key a field's metadata says what its column is measured in.
 pub const UNIT: &str = "unit";

@@ -53,7 +53,7 @@ impl Engine {
         let python = self.python.bind(py);
         let value = match result {
             Ok(value) => value,
-            Err(error) => return self.fail(&running, &raised::exception(python, &error)),
+            Err(error) => return self.fail(&running, &running.raised(python, &error)),
         };
         let run_ns = running.run_ns();
         let mut out = self.scratch.take();

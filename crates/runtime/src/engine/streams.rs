@@ -9,7 +9,7 @@ use exuvia_protocol::frame::ResultHead;
 use pyo3::{exceptions::PyStopIteration, prelude::*, types::PyList};
 
 use super::{Engine, Running, broken};
-use crate::{pieces::Pieces, raised};
+use crate::pieces::Pieces;
 
 /// A result that is being made piece by piece.
 pub(super) struct Stream {
@@ -185,7 +185,7 @@ impl Engine {
         let misfit = running.misfit.take();
         let ended = match (misfit, result) {
             (Some(failure), _) => Err(*failure),
-            (None, Err(error)) => Err(raised::exception(self.python.bind(py), &error)),
+            (None, Err(error)) => Err(running.raised(self.python.bind(py), &error)),
             (None, Ok(())) => stream.pieces.finish(),
         };
         match ended {

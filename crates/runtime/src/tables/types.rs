@@ -1,87 +1,7 @@
 //! Arrow's types by name: `int64`, `timestamp[us, tz=UTC]`, `list<utf8>`.
 
-use arrow_schema::{DataType, Field, IntervalUnit, TimeUnit};
-
-/// A type in Arrow's words.
-pub(super) fn name(data_type: &DataType) -> String {
-    use DataType as T;
-    match data_type {
-        T::Timestamp(unit, None) => format!("timestamp[{}]", unit_name(*unit)),
-        T::Timestamp(unit, Some(zone)) => format!("timestamp[{}, tz={zone}]", unit_name(*unit)),
-        T::Time32(unit) | T::Time64(unit) | T::Duration(unit) => {
-            format!("{}[{}]", kind(data_type), unit_name(*unit))
-        }
-        T::Interval(unit) => format!("interval[{}]", interval_name(*unit)),
-        T::FixedSizeBinary(width) => format!("fixed_size_binary({width})"),
-        T::Decimal32(precision, scale)
-        | T::Decimal64(precision, scale)
-        | T::Decimal128(precision, scale)
-        | T::Decimal256(precision, scale) => format!("{}({precision}, {scale})", kind(data_type)),
-        T::List(item) | T::LargeList(item) | T::ListView(item) | T::LargeListView(item) => {
-            format!("{}<{}>", kind(data_type), name(item.data_type()))
-        }
-        T::FixedSizeList(item, length) => {
-            format!("fixed_size_list<{}, {length}>", name(item.data_type()))
-        }
-        T::Struct(fields) => format!("struct<{}>", named(fields.iter().map(AsRef::as_ref))),
-        T::Map(entries, _) => format!("map<{}>", pair(entries)),
-        T::Union(fields, _) => format!("union<{}>", named(fields.iter().map(|(_, f)| f.as_ref()))),
-        T::Dictionary(key, value) => format!("dictionary<{}, {}>", name(key), name(value)),
-        T::RunEndEncoded(ends, values) => {
-            let (ends, values) = (name(ends.data_type()), name(values.data_type()));
-            format!("run_end_encoded<{ends}, {values}>")
-        }
-        _ => kind(data_type).to_owned(),
-    }
-}
-
-/// The first word of a type's name.
-pub(super) fn kind(data_type: &DataType) -> &'static str {
-    use DataType as T;
-    match data_type {
-        T::Null => "null",
-        T::Boolean => "bool",
-        T::Int8 => "int8",
-        T::Int16 => "int16",
-        T::Int32 => "int32",
-        T::Int64 => "int64",
-        T::UInt8 => "uint8",
-        T::UInt16 => "uint16",
-        T::UInt32 => "uint32",
-        T::UInt64 => "uint64",
-        T::Float16 => "float16",
-        T::Float32 => "float32",
-        T::Float64 => "float64",
-        T::Timestamp(..) => "timestamp",
-        T::Date32 => "date32",
-        T::Date64 => "date64",
-        T::Time32(_) => "time32",
-        T::Time64(_) => "time64",
-        T::Duration(_) => "duration",
-        T::Interval(_) => "interval",
-        T::Binary => "binary",
-        T::FixedSizeBinary(_) => "fixed_size_binary",
-        T::LargeBinary => "large_binary",
-        T::BinaryView => "binary_view",
-        T::Utf8 => "utf8",
-        T::LargeUtf8 => "large_utf8",
-        T::Utf8View => "utf8_view",
-        T::List(_) => "list",
-        T::ListView(_) => "list_view",
-        T::FixedSizeList(..) => "fixed_size_list",
-        T::LargeList(_) => "large_list",
-        T::LargeListView(_) => "large_list_view",
-        T::Struct(_) => "struct",
-        T::Union(..) => "union",
-        T::Dictionary(..) => "dictionary",
-        T::Decimal32(..) => "decimal32",
-        T::Decimal64(..) => "decimal64",
-        T::Decimal128(..) => "decimal128",
-        T::Decimal256(..) => "decimal256",
-        T::Map(..) => "map",
-        T::RunEndEncoded(..) => "run_end_encoded",
-    }
-}
+use arrow_schema::{DataType, TimeUnit};
+pub(super) use exuvia_tables::{type_kind as kind, type_name as name, unit_name};
 
 /// The unit of a time's type.
 pub(super) fn unit(data_type: &DataType) -> Option<TimeUnit> {
@@ -91,16 +11,6 @@ pub(super) fn unit(data_type: &DataType) -> Option<TimeUnit> {
         | DataType::Time64(unit)
         | DataType::Duration(unit) => Some(*unit),
         _ => None,
-    }
-}
-
-/// `us` and its like.
-pub(super) fn unit_name(unit: TimeUnit) -> &'static str {
-    match unit {
-        TimeUnit::Second => "s",
-        TimeUnit::Millisecond => "ms",
-        TimeUnit::Microsecond => "us",
-        TimeUnit::Nanosecond => "ns",
     }
 }
 
@@ -208,24 +118,4 @@ fn parse_unit(word: &str) -> Option<TimeUnit> {
     [U::Second, U::Millisecond, U::Microsecond, U::Nanosecond]
         .into_iter()
         .find(|unit| unit_name(*unit) == word)
-}
-
-fn interval_name(unit: IntervalUnit) -> &'static str {
-    match unit {
-        IntervalUnit::YearMonth => "year_month",
-        IntervalUnit::DayTime => "day_time",
-        IntervalUnit::MonthDayNano => "month_day_nano",
-    }
-}
-
-fn named<'a>(fields: impl Iterator<Item = &'a Field>) -> String {
-    let named = fields.map(|field| format!("{}: {}", field.name(), name(field.data_type())));
-    named.collect::<Vec<_>>().join(", ")
-}
-
-/// The key's and the value's type of a map's entries.
-fn pair(entries: &Field) -> String {
-    let DataType::Struct(fields) = entries.data_type() else { return name(entries.data_type()) };
-    let names = fields.iter().map(|field| name(field.data_type()));
-    names.collect::<Vec<_>>().join(", ")
 }

@@ -20,7 +20,9 @@ use super::{
     stored,
 };
 use crate::{
-    Format, Limits, ReadError, Table, buffers, schema,
+    Format, Limits, ReadError, Table, buffers,
+    ipc::has_dictionary,
+    schema,
     table::{ARRAY_BYTES, Budget},
 };
 
@@ -38,15 +40,23 @@ pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
     // The reader's own schema lacks the metadata.
     let file = metadata.schema().clone();
     let schema = said.map_or_else(|| file.clone(), |said| stored::restored(&file, &said).into());
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(data, metadata);
-    let reader = builder.with_batch_size(rows).build().map_err(wrong)?;
-    let mut batches = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, tidy(error)))?;
-        budget.take(batch.num_columns() as u64 * ARRAY_BYTES)?;
-        budget.take(buffers::bytes(std::slice::from_ref(&batch)))?;
-        let batch = stored::retyped_batch(&batch, &schema);
-        batches.push(batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?);
+    // A dictionary is kept as it is where no batch goes on into the next group.
+    let alone = file.fields().iter().any(|field| has_dictionary(field.data_type()));
+    let groups: Vec<usize> = (0..metadata.metadata().num_row_groups()).collect();
+    let groups = groups.chunks(if alone { 1 } else { groups.len().max(1) });
+    let (mut seen, mut batches) = (buffers::Seen::default(), Vec::new());
+    for groups in groups {
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(data.clone(), metadata.clone());
+        let builder = builder.with_row_groups(groups.to_vec()).with_batch_size(rows);
+        for batch in builder.build().map_err(wrong)? {
+            let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, tidy(error)))?;
+            let batch = stored::retyped_batch(&batch, &schema);
+            let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?;
+            budget.take(batch.num_columns() as u64 * ARRAY_BYTES)?;
+            budget.take(seen.more(&batch))?;
+            batches.push(batch);
+        }
     }
     Ok(Table { schema, batches })
 }
