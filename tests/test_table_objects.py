@@ -835,6 +835,28 @@ def test_objects_without_a_common_type_are_errors_that_name_the_place(
         ([Decimal("1.5"), Decimal("1E+1")], "decimal128(10, 2)", [Decimal("1.5"), Decimal(10)]),
         ([None], "utf8", [None]),
         ([None], "null", [None]),
+        ([dt.time(1), None], "time32[s]", [dt.time(1), None]),
+        ([dt.time(1, 2, 3, 4000)], "time32[ms]", [dt.time(1, 2, 3, 4000)]),
+        ([dt.date(1969, 7, 20), None], "date64", [dt.date(1969, 7, 20), None]),
+        ([Decimal("1.5"), None], "decimal32(4, 2)", [Decimal("1.50"), None]),
+        ([Decimal("-1E+3")], "decimal64(10, 2)", [Decimal("-1000.00")]),
+        ([[1], None, (), [None]], "list<int8>", [[1], None, [], [None]]),
+        ([["a"], []], "large_list<utf8_view not null>", [["a"], []]),
+        ([[1, None], None], "fixed_size_list<int16, 2>", [[1, None], None]),
+        ([[], None], "fixed_size_list<int16, 0>", [[], None]),
+        ([{}, None], "struct<>", [{}, None]),
+        (
+            [{"b": [dt.time(1)], "a": 1}, None, {"a": 2}],
+            "struct<a: uint8 not null, b: list<time32[s]>>",
+            [{"a": 1, "b": [dt.time(1)]}, None, {"a": 2, "b": None}],
+        ),
+        ([[("k", 1)], None, [["k", None]]], "map<utf8, int8>", [[("k", 1)], None, [("k", None)]]),
+        (["x", None, "y", "x"], "dictionary<int8, large_utf8>", ["x", None, "y", "x"]),
+        (
+            [[{"a": "x"}], [{"a": None}, None]],
+            "list<struct<a: dictionary<int8, utf8>>>",
+            [[{"a": "x"}], [{"a": None}, None]],
+        ),
     ],
 )
 def test_objects_become_the_type_that_is_asked_for(
@@ -842,6 +864,7 @@ def test_objects_become_the_type_that_is_asked_for(
 ) -> None:
     column = Column.from_objects(values, given_type)
     assert column.field.type == given_type and column.to_list() == expected
+    pa.array(column).validate(full=True)
 
 
 @pytest.mark.parametrize(
@@ -854,7 +877,34 @@ def test_objects_become_the_type_that_is_asked_for(
         ([b"xyz"], "fixed_size_binary(2)", "value 0 has 3 bytes, not 2"),
         ([1], "null", "value 0 is an int, not null"),
         ([1], "wide", '"wide" is no type that is known here'),
+        ([dt.time(0, 0, 0, 1)], "time32[ms]", "value 0, 1 us, has no exact place in time32[ms]"),
+        ([dt.datetime(2010, 1, 1)], "date64", "value 0 is a datetime, not date64"),
+        ([Decimal(1000)], "decimal32(3, 0)", "no exact place in decimal32(3, 0)"),
+        ([[1], [1, 300]], "list<int8>", "value 1[1], 300, has no exact place in int8"),
+        ([[1]], "fixed_size_list<int8, 2>", "value 0 has 1 values, not 2"),
+        ([[None]], "list<int8 not null>", "Non-nullable"),
+        ([{"a": None}], "struct<a: int8 not null>", "non-nullable"),
+        (
+            [{"a": 1, "b": 2}],
+            "struct<a: int8>",
+            'value 0 has "b", for which struct<a: int8> has no',
+        ),
+        # A name does not say where that of a member ends, so what it says has to be there.
+        ([{"a: int8, b": 1}], "struct<a: int8, b: int8>", 'value 0 has "a: int8, b", for which'),
+        ([{"a, b": 1}], "struct<a, b: int8>", "no type that is known here"),
+        ([{"a": 1}], "map<utf8, int8>", "value 0 is a dict, not map<utf8, int8>"),
+        ([[(1,)]], "map<int8, int8>", "value 0[0] is no pair of key and value"),
+        ([[("a", 1), ("b", "x")]], "map<utf8, int8>", "value 0[1][1] is a str, not int8"),
+        ([[(None, 1)]], "map<int8, int8>", "non-nullable"),
+        ([f"{number}" for number in range(129)], "dictionary<int8, utf8>", "key bigger than"),
+        ([[1]], "list_view<int8>", "no type that is known here"),
+        ([[1]], "list<int8", "no type that is known here"),
+        ([[1]], "list<int8, int8>", "no type that is known here"),
+        ([[1]], "list<<int8>>", "no type that is known here"),
+        ([["a"]], "dictionary<float32, utf8>", "no type that is known here"),
+        ([[1]], "list<" * 100_000 + "int8" + ">" * 100_000, "no type that is known here"),
     ],
+    ids=lambda each: str(each)[:60],
 )
 def test_objects_that_are_not_of_the_type_are_errors(
     values: list[Any], given_type: str, message: str

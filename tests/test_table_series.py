@@ -52,7 +52,9 @@ def test_nothing_of_the_columns_is_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [pd.DataFrame, pl.DataFrame, pa.table, dict], ids=["pandas", "polars", "pyarrow", "dict"]
+    "make",
+    [pd.DataFrame, pl.DataFrame, pa.table, dict],
+    ids=["pandas", "polars", "pyarrow", "dict"],
 )
 @pytest.mark.parametrize("step", [HOUR, 3600, 3600.0])
 def test_anything_that_is_a_table_can_be_a_series(make: Any, step: Any) -> None:
@@ -97,20 +99,22 @@ def test_times_between_the_steps_are_refused_by_their_row() -> None:
 
 def test_what_is_no_series_is_refused_in_words() -> None:
     table = pa.table(hours(0, 1))
-    with pytest.raises(ValueError, match="there is no column \"ta\".*Did you mean `at`"):
+    with pytest.raises(ValueError, match='there is no column "ta".*Did you mean `at`'):
         exuvia.series(table, "ta", HOUR)
     with pytest.raises(ValueError, match='no column "powr".*Did you mean `power`'):
         exuvia.series(table, "at", HOUR, {"powr": "kW"})
     with pytest.raises(ValueError, match='column "power" holds no times'):
         exuvia.series(table, "power", HOUR)
-    for step in [0, -1, float("nan"), float("inf"), 1e-12, -HOUR]:
+    steps: list[Any] = [0, -1, float("nan"), float("inf"), 1e-12, -HOUR]
+    for step in steps:
         with pytest.raises(ValueError, match=r"(?i)step|negative"):
             exuvia.series(table, "at", step)
-    for wrong in ["1h", None]:
+    no_steps: list[Any] = ["1h", None]
+    for wrong in no_steps:
         with pytest.raises(TypeError, match="a step is a timedelta or a number of seconds"):
             exuvia.series(table, "at", wrong)
     with pytest.raises(TypeError, match="a unit is text, not an int"):
-        exuvia.series(table, "at", HOUR, {"power": 1})  # type: ignore[dict-item] # that it is
+        exuvia.series(table, "at", HOUR, {"power": 1})  # type: ignore[dict-item] # that is the point
     with pytest.raises(TypeError, match="a series is a table, not an int"):
         exuvia.series(7, "at", HOUR)
 

@@ -252,7 +252,7 @@ def test_a_flipped_bit_harms_no_library(server: Server, name: str, handler: str)
     media, raw = bodies()[name]
     for seed in range(SEEDS, SEEDS + 60):
         answer = sent(server, handler, media, flipped(raw, seed))
-        if answer.status == 500:
+        if answer.status == 500 and handler != "summed":
             # The library's own word on a value it does not take: a date beyond its calendar.
             assert answer.json()["type"] == "urn:exuvia:problem:exception", answer.body
         elif answer.status != 200:

@@ -1,12 +1,15 @@
 //! What a generator in a worker yields, as an iterator here.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use exuvia_core::{Diagnostics, Outcome, Rest};
 use exuvia_runtime::attach::Attachments;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyTypeError},
+    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     prelude::*,
 };
 
@@ -22,6 +25,8 @@ const LENGTH: usize = 4;
 /// before its end, the call is stopped.
 #[pyclass(frozen, module = "exuvia")]
 pub struct Results {
+    /// Held by the thread that reads.
+    reading: AtomicBool,
     state: Mutex<State>,
     diagnostics: Diagnostics,
 }
@@ -39,30 +44,12 @@ impl Results {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        loop {
-            let (whole, rest) = {
-                let mut state = self.state();
-                (state.value(), state.rest.clone())
-            };
-            if let Some(value) = whole {
-                return read(py, &value, &Attachments::none(), &self.diagnostics).map(Some);
-            }
-            let Some(rest) = rest else { return Ok(None) };
-            match wait(py, host_runtime()?.spawn(async move { rest.next().await }))? {
-                Some(Ok(piece)) => self.state().came.extend_from_slice(&piece),
-                Some(Err(failure)) => {
-                    self.close();
-                    return Err(call_error(py, &failure, &self.diagnostics));
-                }
-                None => {
-                    self.close();
-                    if self.state().came.is_empty() {
-                        return Ok(None);
-                    }
-                    return Err(PyRuntimeError::new_err("the last value came in part only"));
-                }
-            }
+        if self.reading.swap(true, Ordering::Acquire) {
+            return Err(PyValueError::new_err("another thread is reading this stream already"));
         }
+        let next = self.next(py);
+        self.reading.store(false, Ordering::Release);
+        next
     }
 
     /// Stops the handler; nothing more comes.
@@ -85,6 +72,36 @@ impl Results {
 // === impl Results ===
 
 impl Results {
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            let (whole, rest) = {
+                let mut state = self.state();
+                (state.value(), state.rest.clone())
+            };
+            if let Some(value) = whole {
+                return read(py, &value, &Attachments::none(), &self.diagnostics).map(Some);
+            }
+            let Some(rest) = rest else { return Ok(None) };
+            let next = wait(py, host_runtime()?.spawn(async move { rest.next().await }));
+            // What was on its way when Ctrl-C came may be lost.
+            let next = next.inspect_err(|_| self.close())?;
+            match next {
+                Some(Ok(piece)) => self.state().came.extend_from_slice(&piece),
+                Some(Err(failure)) => {
+                    self.close();
+                    return Err(call_error(py, &failure, &self.diagnostics));
+                }
+                None => {
+                    self.close();
+                    if self.state().came.is_empty() {
+                        return Ok(None);
+                    }
+                    return Err(PyRuntimeError::new_err("the last value came in part only"));
+                }
+            }
+        }
+    }
+
     pub(crate) fn of(py: Python<'_>, outcome: Outcome) -> PyResult<Self> {
         let Outcome { result, diagnostics } = outcome;
         let payload = result.map_err(|failure| call_error(py, &failure, &diagnostics))?;
@@ -93,7 +110,7 @@ impl Results {
             return Err(PyTypeError::new_err(message));
         };
         let state = State { rest: Some(rest), came: BytesMut::from(&payload.body[..]) };
-        Ok(Self { state: Mutex::new(state), diagnostics })
+        Ok(Self { reading: AtomicBool::new(false), state: Mutex::new(state), diagnostics })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -71,11 +71,14 @@ fn seconds_and_days_are_times_for_every_reader() {
     let table = table(columns);
     let bytes = written(&table);
     let seen = as_others_see(&bytes);
-    let millis = |zone: Option<&str>| {
-        DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into))
-    };
-    let types =
-        [millis(Some("UTC")), millis(None), DataType::Time32(TimeUnit::Millisecond), DataType::Date32];
+    let millis =
+        |zone: Option<&str>| DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into));
+    let types = [
+        millis(Some("UTC")),
+        millis(None),
+        DataType::Time32(TimeUnit::Millisecond),
+        DataType::Date32,
+    ];
     for (index, data_type) in types.iter().enumerate() {
         assert_eq!(seen.column(index).data_type(), data_type);
         let given = cast(table.batches[0].column(index), data_type).unwrap();
@@ -128,6 +131,15 @@ fn parts_of_a_second_are_not_cut_off_whatever_the_file_says() {
     assert!(error.contains("column \"x\": a time has parts of a second"), "{error}");
 }
 
+#[test]
+fn a_file_cannot_say_more_of_its_columns_than_there_may_be() {
+    let file = table(vec![("x", Arc::new(TimestampMillisecondArray::from(vec![1])))]);
+    let field = |n: i32| Field::new(n.to_string(), DataType::Null, true);
+    let said = Schema::new((0..20_000).map(field).collect::<Vec<_>>());
+    let error = parsed(&saying(&file, &said)).unwrap_err();
+    assert!(matches!(error, ReadError::TooLarge { .. }), "{error}");
+}
+
 fn categories(keys: &[Option<i8>], values: &[&str]) -> ArrayRef {
     let values = Arc::new(StringArray::from(values.to_vec()));
     Arc::new(DictionaryArray::<Int8Type>::new(Int8Array::from(keys.to_vec()), values))
@@ -168,8 +180,7 @@ fn categories_of_every_number_are_kept() {
     for count in [1, 2, 3, 8, 9, 255, 256, 257, 65_537] {
         let values = StringArray::from_iter_values((0..count).map(|n| format!("{n}")));
         let keys = Int32Array::from_iter((0..2 * count + 1).map(|n| (n % 7 > 0).then_some(n / 3)));
-        let column: ArrayRef =
-            Arc::new(DictionaryArray::<Int32Type>::new(keys, Arc::new(values)));
+        let column: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::new(keys, Arc::new(values)));
         let table = table(vec![("c", column.clone())]);
         let bytes = written(&table);
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).unwrap();
@@ -182,7 +193,8 @@ fn categories_of_every_number_are_kept() {
 
 #[test]
 fn categories_of_several_batches_and_groups_become_one() {
-    let (first, second) = (categories(&[Some(1)], &["b", "a"]), categories(&[Some(0)], &["c", "a"]));
+    let (first, second) =
+        (categories(&[Some(1)], &["b", "a"]), categories(&[Some(0)], &["c", "a"]));
     let mut several = table(vec![("c", first)]);
     let batch = RecordBatch::try_new(several.schema.clone(), vec![second]).unwrap();
     several.batches.push(batch);

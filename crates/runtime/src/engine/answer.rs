@@ -38,7 +38,11 @@ impl Engine {
             }
         }
         if self.is_streamed(running.call) {
-            return self.end_stream(py, running.call, result.map(drop));
+            // Nothing of it is read any more, so it has no good end.
+            return match result {
+                Ok(_) if was_asked => self.fail(&running, &Failure::Cancelled),
+                result => self.end_stream(py, running.call, result.map(drop)),
+            };
         }
         self.end(py, running, result)
     }

@@ -120,19 +120,10 @@ impl Engine {
 
     /// One step of a generator of a `def` handler.
     fn step(&self, py: Python<'_>, call: u64, generator: &Bound<'_, PyAny>) -> PyResult<()> {
-        let public = self.streams.borrow().get(&call).map(|stream| stream.running.public);
-        if let Some(public) = public {
-            self.current_call.call1(py, (public,))?;
-        }
-        let paused = self.pause_loop(py)?;
-        let next = generator.call_method0("__next__");
-        if let Some(event_loop) = paused {
-            self.resume_loop(py, &event_loop)?;
-        }
-        match next {
+        match self.drive(call, generator, "__next__")? {
             Ok(value) => {
                 if let Err(error) = self.put(py, call, &value) {
-                    drop(generator.call_method0("close"));
+                    drop(self.drive(call, generator, "close")?);
                     return self.end_stream(py, call, Err(error));
                 }
                 self.write().map(drop)
@@ -142,6 +133,26 @@ impl Engine {
             }
             Err(error) => self.end_stream(py, call, Err(error)),
         }
+    }
+
+    /// Runs a generator's code as its handler's was run: known as its call's, and without our loop.
+    fn drive<'py>(
+        &self,
+        call: u64,
+        generator: &Bound<'py, PyAny>,
+        method: &str,
+    ) -> PyResult<PyResult<Bound<'py, PyAny>>> {
+        let py = generator.py();
+        let public = self.streams.borrow().get(&call).map(|stream| stream.running.public);
+        if let Some(public) = public {
+            self.current_call.call1(py, (public,))?;
+        }
+        let paused = self.pause_loop(py)?;
+        let result = generator.call_method0(method);
+        if let Some(event_loop) = paused {
+            self.resume_loop(py, &event_loop)?;
+        }
+        Ok(result)
     }
 
     /// Writes down what was yielded. What does not fit ends the call: it is raised as
@@ -224,7 +235,7 @@ impl Engine {
         self.connection.borrow_mut().cancelling(call, slot);
         self.write()?;
         // What the generator raises when it is closed says nothing to a caller that has left.
-        drop(generator.call_method0(py, "close"));
+        drop(self.drive(call, generator.bind(py), "close")?);
         let stream = self.streams.borrow_mut().remove(&call);
         match stream {
             Some(stream) => self.fail(&stream.running, &Failure::Cancelled).map(|()| true),

@@ -3,23 +3,21 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeBinaryArray, ListArray, NullArray,
-    PrimitiveArray, StructArray,
+    ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeBinaryArray, NullArray, PrimitiveArray,
     builder::{
         BinaryViewBuilder, FixedSizeBinaryBuilder, GenericBinaryBuilder, GenericStringBuilder,
         StringViewBuilder,
     },
     types as t,
 };
-use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer, i256};
-use arrow_schema::{DataType, FieldRef, Fields, TimeUnit};
+use arrow_buffer::i256;
+use arrow_schema::{DataType, TimeUnit};
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
 };
 
 use super::{
-    capsule::raised,
     items::{Item, a},
     types,
 };
@@ -27,10 +25,10 @@ use super::{
 type Half = <t::Float16Type as ArrowPrimitiveType>::Native;
 
 /// Names the place of a value.
-type Place<'a> = &'a dyn Fn(usize) -> String;
+pub(super) type Place<'a> = &'a dyn Fn(usize) -> String;
 
 /// Why a value is not one of the type that is asked for.
-enum Misfit {
+pub(super) enum Misfit {
     /// It is something else.
     Kind,
     /// It is, but has no place there.
@@ -47,13 +45,13 @@ pub(super) fn array(
 }
 
 /// Values on their way into an array.
-struct Builder<'a, 'py> {
-    items: &'a [&'a Item<'py>],
-    data_type: &'a DataType,
-    place: Place<'a>,
+pub(super) struct Builder<'a, 'py> {
+    pub(super) items: &'a [&'a Item<'py>],
+    pub(super) data_type: &'a DataType,
+    pub(super) place: Place<'a>,
 }
 
-impl<'a> Builder<'a, '_> {
+impl<'a, 'py> Builder<'a, 'py> {
     fn array(&self) -> PyResult<ArrayRef> {
         use DataType as T;
         match self.data_type {
@@ -79,6 +77,14 @@ impl<'a> Builder<'a, '_> {
             T::Float16 => self.primitive::<t::Float16Type>(|item| Ok(Half::from_f64(float(item)?))),
             T::Float32 => self.primitive::<t::Float32Type>(|item| Ok(float(item)? as f32)),
             T::Float64 => self.primitive::<t::Float64Type>(float),
+            T::Decimal32(precision, scale) => self.primitive::<t::Decimal32Type>(|item| {
+                let digits = unscaled(item, *precision, *scale)?;
+                digits.parse().map_err(|_| Misfit::Kind)
+            }),
+            T::Decimal64(precision, scale) => self.primitive::<t::Decimal64Type>(|item| {
+                let digits = unscaled(item, *precision, *scale)?;
+                digits.parse().map_err(|_| Misfit::Kind)
+            }),
             T::Decimal128(precision, scale) => self.primitive::<t::Decimal128Type>(|item| {
                 let digits = unscaled(item, *precision, *scale)?;
                 digits.parse().map_err(|_| Misfit::Kind)
@@ -86,22 +92,41 @@ impl<'a> Builder<'a, '_> {
             T::Decimal256(precision, scale) => self.primitive::<t::Decimal256Type>(|item| {
                 i256::from_string(&unscaled(item, *precision, *scale)?).ok_or(Misfit::Kind)
             }),
-            T::Date32 | T::Time64(_) | T::Timestamp(..) | T::Duration(_) => self.time(),
-            _ => self.variable(),
+            T::Date32 | T::Date64 | T::Time32(_) | T::Time64(_) => self.day_or_time(),
+            T::Timestamp(..) | T::Duration(_) => self.time(),
+            T::Utf8 | T::LargeUtf8 | T::Utf8View => self.text(),
+            T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => self.bytes(),
+            _ => self.nested(),
+        }
+    }
+
+    fn day_or_time(&self) -> PyResult<ArrayRef> {
+        use TimeUnit as U;
+        let day = |item: &Item<'_>| match item {
+            Item::Date(days) => Ok(*days),
+            _ => Err(Misfit::Kind),
+        };
+        match self.data_type {
+            DataType::Date32 => self.primitive::<t::Date32Type>(day),
+            DataType::Date64 => {
+                self.primitive::<t::Date64Type>(|item| Ok(i64::from(day(item)?) * 86_400_000))
+            }
+            DataType::Time32(U::Second) => {
+                self.primitive::<t::Time32SecondType>(|item| coarse(item, 1_000_000))
+            }
+            DataType::Time32(_) => {
+                self.primitive::<t::Time32MillisecondType>(|item| coarse(item, 1_000))
+            }
+            DataType::Time64(U::Nanosecond) => {
+                self.primitive::<t::Time64NanosecondType>(|item| Ok(time(item)? * 1_000))
+            }
+            _ => self.primitive::<t::Time64MicrosecondType>(time),
         }
     }
 
     fn time(&self) -> PyResult<ArrayRef> {
         use TimeUnit as U;
         match self.data_type {
-            DataType::Date32 => self.primitive::<t::Date32Type>(|item| match item {
-                Item::Date(days) => Ok(*days),
-                _ => Err(Misfit::Kind),
-            }),
-            DataType::Time64(U::Nanosecond) => {
-                self.primitive::<t::Time64NanosecondType>(|item| Ok(time(item)? * 1_000))
-            }
-            DataType::Time64(_) => self.primitive::<t::Time64MicrosecondType>(time),
             DataType::Timestamp(unit, zone) => {
                 let value = |item: &Item<'_>| instant(item, *unit, zone.is_some());
                 match unit {
@@ -127,28 +152,17 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    fn variable(&self) -> PyResult<ArrayRef> {
-        use DataType as T;
-        match self.data_type {
-            T::Utf8 | T::LargeUtf8 | T::Utf8View => self.text(),
-            T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => self.bytes(),
-            T::List(element) => self.list(element),
-            T::Struct(fields) => self.members(fields),
-            _ => Err(self.unmade()),
-        }
-    }
-
-    fn unmade(&self) -> PyErr {
+    pub(super) fn unmade(&self) -> PyErr {
         let name = types::name(self.data_type);
         PyTypeError::new_err(format!("columns of {name} are not made of Python objects"))
     }
 
     /// Each value by `make`, `None` for nulls.
-    fn valid<T>(
+    pub(super) fn valid<T>(
         &self,
-        make: impl Fn(&'a Item<'_>) -> Result<T, Misfit>,
+        make: impl Fn(&'a Item<'py>) -> Result<T, Misfit>,
     ) -> PyResult<Vec<Option<T>>> {
-        let one = |(index, item): (usize, &&'a Item<'_>)| match *item {
+        let one = |(index, item): (usize, &&'a Item<'py>)| match *item {
             Item::Null => Ok(None),
             item => make(item).map(Some).map_err(|misfit| self.wrong(index, item, misfit)),
         };
@@ -253,77 +267,13 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// Arrow's smaller types count bytes in 32 bits, and its builders panic beyond.
-    fn viewable(&self, count: usize) -> PyResult<()> {
+    pub(super) fn viewable(&self, count: usize) -> PyResult<()> {
         if i32::try_from(count).is_ok() {
             return Ok(());
         }
         let name = types::name(self.data_type);
         Err(PyValueError::new_err(format!("{} column holds less than 2 GiB", a(&name))))
     }
-
-    fn list(&self, field: &FieldRef) -> PyResult<ArrayRef> {
-        let lists = self.valid(|item| match item {
-            Item::List(elements) => Ok(elements.as_slice()),
-            _ => Err(Misfit::Kind),
-        })?;
-        let mut ends = Vec::with_capacity(lists.len() + 1);
-        ends.push(0);
-        let mut elements: Vec<&Item<'_>> = Vec::new();
-        for list in &lists {
-            elements.extend(list.unwrap_or_default());
-            ends.push(elements.len());
-        }
-        self.viewable(elements.len())?;
-        let place = |index: usize| {
-            let list = ends.partition_point(|end| *end <= index).saturating_sub(1);
-            let start = ends.get(list).copied().unwrap_or(0);
-            format!("{}[{}]", (self.place)(list), index - start)
-        };
-        let values = array(&elements, field.data_type(), &place)?;
-        // None is beyond 32 bits: the last is not.
-        let offsets: ScalarBuffer<i32> = ends.iter().map(|end| *end as i32).collect();
-        let nulls = nulls(lists.iter().map(Option::is_some));
-        let array = ListArray::try_new(field.clone(), OffsetBuffer::new(offsets), values, nulls);
-        Ok(Arc::new(array.map_err(raised)?))
-    }
-
-    fn members(&self, fields: &Fields) -> PyResult<ArrayRef> {
-        let dicts = self.valid(|item| match item {
-            Item::Struct(members) => Ok(members.as_slice()),
-            _ => Err(Misfit::Kind),
-        })?;
-        let column = |(position, field): (usize, &FieldRef)| {
-            let name = field.name().as_str();
-            let members: Vec<&Item<'_>> =
-                dicts.iter().map(|dict| member(dict.unwrap_or_default(), name, position)).collect();
-            let place = |index: usize| format!("{}[{name:?}]", (self.place)(index));
-            array(&members, field.data_type(), &place)
-        };
-        let columns = fields.iter().enumerate().map(column).collect::<PyResult<Vec<_>>>()?;
-        let nulls = nulls(dicts.iter().map(Option::is_some));
-        let array = StructArray::try_new_with_length(fields.clone(), columns, nulls, dicts.len());
-        Ok(Arc::new(array.map_err(raised)?))
-    }
-}
-
-/// The value of a key, which is most often where it was in the dicts before.
-fn member<'a, 'py>(
-    dict: &'a [(Bound<'py, pyo3::types::PyString>, Item<'py>)],
-    name: &str,
-    position: usize,
-) -> &'a Item<'py> {
-    let is = |key: &Bound<'_, pyo3::types::PyString>| key.to_str().is_ok_and(|key| key == name);
-    if let Some((key, item)) = dict.get(position)
-        && is(key)
-    {
-        return item;
-    }
-    dict.iter().find(|(key, _)| is(key)).map_or(&Item::Null, |(_, item)| item)
-}
-
-fn nulls(valid: impl Iterator<Item = bool>) -> Option<NullBuffer> {
-    let valid: NullBuffer = valid.collect::<Vec<_>>().into();
-    (valid.null_count() > 0).then_some(valid)
 }
 
 fn int<T: TryFrom<i128>>(item: &Item<'_>) -> Result<T, Misfit> {
@@ -345,6 +295,13 @@ fn time(item: &Item<'_>) -> Result<i64, Misfit> {
         Item::Time(micros) => Ok(*micros),
         _ => Err(Misfit::Kind),
     }
+}
+
+/// A time of day in a unit of so many microseconds.
+fn coarse(item: &Item<'_>, micros: i64) -> Result<i32, Misfit> {
+    let time = time(item)?;
+    let exact = (time % micros == 0).then(|| i32::try_from(time / micros).ok()).flatten();
+    exact.ok_or_else(|| Misfit::Range(format!("{time} us")))
 }
 
 fn instant(item: &Item<'_>, unit: TimeUnit, aware: bool) -> Result<i64, Misfit> {

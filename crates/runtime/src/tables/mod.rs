@@ -15,6 +15,7 @@ mod infer;
 mod items;
 mod lazy;
 mod memory;
+mod nest;
 mod objects;
 mod rows;
 mod series;

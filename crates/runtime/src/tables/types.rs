@@ -1,7 +1,12 @@
 //! Arrow's types by name: `int64`, `timestamp[us, tz=UTC]`, `list<utf8>`.
 
-use arrow_schema::{DataType, TimeUnit};
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, TimeUnit};
 pub(super) use exuvia_tables::{type_kind as kind, type_name as name, unit_name};
+
+/// Types inside one another; a text of more may be meant to break the parser.
+const MAX_DEPTH: u32 = 64;
 
 /// The unit of a time's type.
 pub(super) fn unit(data_type: &DataType) -> Option<TimeUnit> {
@@ -22,8 +27,8 @@ pub(super) fn width(data_type: &DataType) -> Option<usize> {
     }
 }
 
-/// The flat type of this name, which may bear its unit and zone itself (`timestamp[us, tz=UTC]`)
-/// or have them beside it.
+/// The type of this name, which may bear its unit and zone itself (`timestamp[us, tz=UTC]`) or have
+/// them beside it.
 pub(super) fn parse(
     text: &str,
     unit: Option<&str>,
@@ -33,6 +38,9 @@ pub(super) fn parse(
     // The C interface, by which columns leave, ends its texts at a NUL.
     if text.contains('\0') || zone.is_some_and(|zone| zone.contains('\0')) {
         return Err(unknown());
+    }
+    if text.contains('<') {
+        return nested(text, 0).ok_or_else(unknown);
     }
     let (kind, inner) = split(text).ok_or_else(unknown)?;
     if let Some(plain) = plain(kind) {
@@ -48,6 +56,72 @@ pub(super) fn parse(
     };
     let zone = words.next().and_then(|word| word.strip_prefix("tz=")).or(zone);
     timed(kind, unit, zone).ok_or_else(unknown)
+}
+
+/// A type with others inside. A name does not tell where that of a struct's member ends, if there
+/// are commas and brackets in it: such a type is another one, or none.
+fn nested(text: &str, depth: u32) -> Option<DataType> {
+    use DataType as T;
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let Some((kind, inner)) = text.split_once('<') else { return parse(text, None, None).ok() };
+    let parts = parts(inner.strip_suffix('>')?)?;
+    let item = |text: &str| child(Field::LIST_FIELD_DEFAULT_NAME, text, depth);
+    match (kind, parts.as_slice()) {
+        ("list", [one]) => Some(T::List(item(one)?)),
+        ("large_list", [one]) => Some(T::LargeList(item(one)?)),
+        ("fixed_size_list", [one, size]) => {
+            let size = size.parse().ok().filter(|size| *size >= 0)?;
+            Some(T::FixedSizeList(item(one)?, size))
+        }
+        ("struct", members) => {
+            let member = |text: &&str| {
+                let (name, text) = text.split_once(": ")?;
+                child(name, text, depth)
+            };
+            Some(T::Struct(members.iter().map(member).collect::<Option<_>>()?))
+        }
+        ("map", [key, value]) => {
+            let key = Field::new("key", nested(key, depth + 1)?, false);
+            let pair = vec![Arc::new(key), child("value", value, depth)?];
+            Some(T::Map(Arc::new(Field::new("entries", T::Struct(pair.into()), false)), false))
+        }
+        ("dictionary", [key, value]) => {
+            let key = nested(key, depth + 1).filter(DataType::is_dictionary_key_type)?;
+            Some(T::Dictionary(key.into(), nested(value, depth + 1)?.into()))
+        }
+        _ => None,
+    }
+}
+
+fn child(name: &str, text: &str, depth: u32) -> Option<FieldRef> {
+    let (text, nullable) = match text.strip_suffix(" not null") {
+        Some(text) => (text, false),
+        None => (text, true),
+    };
+    Some(Arc::new(Field::new(name, nested(text, depth + 1)?, nullable)))
+}
+
+/// What stands between the commas that are in no brackets.
+fn parts(text: &str) -> Option<Vec<&str>> {
+    let (mut parts, mut start, mut open) = (Vec::new(), 0, 0_usize);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '<' | '[' | '(' => open += 1,
+            '>' | ']' | ')' => open = open.checked_sub(1)?,
+            ',' if open == 0 => {
+                parts.push(text[start..at].trim_start());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    let last = text[start..].trim_start();
+    if !(last.is_empty() && parts.is_empty()) {
+        parts.push(last);
+    }
+    Some(parts)
 }
 
 fn timed(kind: &str, unit: TimeUnit, zone: Option<&str>) -> Option<DataType> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 use bytes::Bytes;
 use parquet::{
     arrow::arrow_reader::{
@@ -34,31 +35,38 @@ pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
     let metadata = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
     let metadata = Arc::new(metadata.parse_and_finish(&data).map_err(wrong)?);
     let said = hint::read(&metadata, limits, &budget)?;
-    let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(wrong)?;
+    let metadata =
+        ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(wrong)?;
     schema::check(metadata.schema(), Format::Parquet, limits)?;
     let rows = batch_rows(&data, &metadata, limits, &budget)?;
     // The reader's own schema lacks the metadata.
     let file = metadata.schema().clone();
     let schema = said.map_or_else(|| file.clone(), |said| stored::restored(&file, &said).into());
+    let mut batches = Vec::new();
     // A dictionary is kept as it is where no batch goes on into the next group.
     let alone = file.fields().iter().any(|field| has_dictionary(field.data_type()));
     let groups: Vec<usize> = (0..metadata.metadata().num_row_groups()).collect();
-    let groups = groups.chunks(if alone { 1 } else { groups.len().max(1) });
-    let (mut seen, mut batches) = (buffers::Seen::default(), Vec::new());
-    for groups in groups {
+    let mut seen = buffers::Seen::default();
+    for groups in groups.chunks(if alone { 1 } else { groups.len().max(1) }) {
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(data.clone(), metadata.clone());
         let builder = builder.with_row_groups(groups.to_vec()).with_batch_size(rows);
         for batch in builder.build().map_err(wrong)? {
-            let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, tidy(error)))?;
-            let batch = stored::retyped_batch(&batch, &schema);
-            let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?;
+            let batch = restored(batch, &schema)?;
             budget.take(batch.num_columns() as u64 * ARRAY_BYTES)?;
             budget.take(seen.more(&batch))?;
             batches.push(batch);
         }
     }
     Ok(Table { schema, batches })
+}
+
+fn restored(
+    batch: Result<RecordBatch, ArrowError>,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, ReadError> {
+    let batch = batch.map_err(tidy).and_then(|batch| stored::retyped_batch(&batch, schema));
+    batch.map_err(|error| ReadError::arrow(Format::Parquet, error))
 }
 
 struct Owner(Buffer);

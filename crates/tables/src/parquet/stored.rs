@@ -111,9 +111,7 @@ fn mapped_type(data_type: &DataType, change: &Change<'_>) -> DataType {
         return changed;
     }
     match data_type {
-        Dictionary(keys, values) => {
-            Dictionary(keys.clone(), Box::new(mapped_type(values, change)))
-        }
+        Dictionary(keys, values) => Dictionary(keys.clone(), Box::new(mapped_type(values, change))),
         List(item) => List(mapped_field(item, change)),
         LargeList(item) => LargeList(mapped_field(item, change)),
         ListView(item) => ListView(mapped_field(item, change)),

@@ -57,8 +57,9 @@ impl<W: Write + Send> ParquetWriter<W> {
         while rest.num_rows() > 0 {
             let group = match self.group.take() {
                 Some(group) => group,
-                None => Group::new(&self.file, &self.factory, self.schema.fields())
-                    .map_err(wrong)?,
+                None => {
+                    Group::new(&self.file, &self.factory, self.schema.fields()).map_err(wrong)?
+                }
             };
             let group = self.group.insert(group);
             let rows = rest.num_rows().min(GROUP_ROWS - group.rows);
