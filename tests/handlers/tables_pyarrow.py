@@ -11,15 +11,15 @@ __all__ = ["spread", "spread_of_batch", "spread_of_reader"]
 
 def spread(temps: pa.Table) -> pa.Table:
     """Give each day's spread, the sum of all that was read, and which other libraries are there."""
+    # Before pyarrow does anything: it imports pandas to see whether it is given a frame.
+    others = [name for name in ("pandas", "polars", "arro3") if name in sys.modules]
     date: Any = temps["date"]
     # JSON has no times.
     if pa.types.is_string(date.type) or pa.types.is_large_string(date.type):
         date = date.cast(pa.timestamp("s"))
-    # Given a dict, pyarrow would look for pandas.
     columns = [date.cast(pa.date32(), safe=False), temps["temp"]]
     table = pa.Table.from_arrays(columns, names=["date", "temp"])
     made = table.group_by("date").aggregate([("temp", "min"), ("temp", "max")]).sort_by("date")
-    others = [name for name in ("pandas", "polars", "arro3") if name in sys.modules]
     columns = [
         made["date"],
         pc.subtract(made["temp_max"], made["temp_min"]),

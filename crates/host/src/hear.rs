@@ -221,13 +221,14 @@ impl Link {
         worker.calls += 1;
         worker.metrics.calls.inc();
         let pid = worker.pid;
-        // A task that was cancelled at its deadline ended because of the deadline.
+        // A task that was cancelled at its deadline ended because of the deadline; so did a handler
+        // that got no more data then.
         let result = match (call.cancel, result) {
             (
                 Cancel::Asked { because: Because::Deadline, .. }
                 | Cancel::Heard { because: Because::Deadline, .. },
                 Err(failure),
-            ) if *failure == Failure::Cancelled => {
+            ) if *failure == Failure::Cancelled || call.job.call.payload.feed.is_some() => {
                 let limit_ms = u64::try_from(call.job.limit.as_millis()).unwrap_or(u64::MAX);
                 Err(Box::new(Failure::Timeout { limit_ms, started: true, frames: Vec::new() }))
             }

@@ -367,6 +367,18 @@ impl Worker {
         Some(taken)
     }
 
+    /// Asks for the end of a call that runs. One that waits for data gets no more of it, so that it
+    /// can hear.
+    pub(crate) fn cancel(&mut self, slot: u16, wire: u64) {
+        self.connection.cancel(wire, slot);
+        self.wake.notify_one();
+        let held = self.slots.get(usize::from(slot)).and_then(Option::as_ref);
+        if let Some(feed) = held.and_then(|held| held.job.call.payload.feed.as_ref()) {
+            // It fails where the feeder has done so before.
+            let _ = rustix::net::shutdown(&*feed.0, rustix::net::Shutdown::Both);
+        }
+    }
+
     /// Takes a call back, unless it has begun.
     pub(crate) fn revoke(&mut self, slot: u16, wire: u64) -> Option<InFlight> {
         // A result that comes already has begun, whatever the page says.

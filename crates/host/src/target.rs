@@ -154,8 +154,7 @@ impl Shared {
             self.end(state, call.job, place, 0, Err(Box::new(Failure::Cancelled)), Vec::new());
             self.dispatch(state);
         } else if worker.hears() {
-            worker.connection.cancel(wire, slot);
-            worker.wake.notify_one();
+            worker.cancel(slot, wire);
         }
     }
 }

@@ -91,8 +91,7 @@ impl Shared {
                         late.push(call.job);
                         continue;
                     }
-                    worker.connection.cancel(wire, slot);
-                    worker.wake.notify_one();
+                    worker.cancel(slot, wire);
                     next.at(now + HEARING);
                     if let Some(call) = &mut worker.slots[usize::from(slot)] {
                         call.cancel = Cancel::Asked { at: now, because: Because::Deadline };

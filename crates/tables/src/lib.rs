@@ -15,6 +15,7 @@
 
 mod buffers;
 mod csv;
+mod decimals;
 mod dictionaries;
 mod diff;
 mod error;

@@ -7,8 +7,8 @@ mod bounded;
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, NullArray,
-    RecordBatch, RunArray, StringArray,
+    ArrayRef, Decimal128Array, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray,
+    NullArray, RecordBatch, RunArray, StringArray,
     types::{Int32Type, Int64Type},
 };
 use arrow_buffer::Buffer;
@@ -174,6 +174,18 @@ fn tables_can_be_only_so_wide() {
     too_large(Format::JsonRows, format!("[{{{}}}]", keys.join(",")).as_bytes());
     let keys: Vec<_> = (0..20_000).map(|n| format!("\"{n}\":[]")).collect();
     too_large(Format::JsonColumns, format!("{{{}}}", keys.join(",")).as_bytes());
+}
+
+#[test]
+fn decimals_with_more_digits_than_they_may_have_are_refused() {
+    let decimals = |value: i128| {
+        let column = Decimal128Array::from(vec![Some(999), None, Some(value)]);
+        one("price", Arc::new(column.with_precision_and_scale(3, 1).unwrap()))
+    };
+    for format in [Format::ArrowStream, Format::ArrowFile, Format::Parquet] {
+        assert_eq!(try_read(format, &written(format, &decimals(-999))).unwrap().table.rows(), 3);
+        malformed(format, &written(format, &decimals(1000)), "column \"price\": ");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use arrow_ipc::{
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 
 use super::check::{self, Claim};
-use crate::{Format, Limits, ReadError, buffers, table::Budget};
+use crate::{Format, Limits, ReadError, buffers, decimals, table::Budget};
 
 /// What the messages so far have told.
 pub(super) struct Decoder {
@@ -123,8 +123,10 @@ impl Decoder {
         let schema = self.schema().ok_or_else(|| self.wrong("a batch comes before the schema"))?;
         check::batch(batch, body, schema.fields(), budget).map_err(|claim| self.claim(claim))?;
         self.compressed |= batch.compression().is_some();
-        read_record_batch(body, batch, schema, &self.dictionaries, None, &version)
-            .map_err(|error| ReadError::arrow(self.format, error))
+        let batch = read_record_batch(body, batch, schema, &self.dictionaries, None, &version)
+            .map_err(|error| ReadError::arrow(self.format, error))?;
+        decimals::check(&batch).map_err(|why| self.wrong(why))?;
+        Ok(batch)
     }
 
     fn dictionary(

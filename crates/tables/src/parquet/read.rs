@@ -21,7 +21,7 @@ use super::{
     stored,
 };
 use crate::{
-    Format, Limits, ReadError, Table, buffers,
+    Format, Limits, ReadError, Table, buffers, decimals,
     ipc::has_dictionary,
     schema,
     table::{ARRAY_BYTES, Budget},
@@ -66,7 +66,9 @@ fn restored(
     schema: &SchemaRef,
 ) -> Result<RecordBatch, ReadError> {
     let batch = batch.map_err(tidy).and_then(|batch| stored::retyped_batch(&batch, schema));
-    batch.map_err(|error| ReadError::arrow(Format::Parquet, error))
+    let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?;
+    decimals::check(&batch).map_err(|why| ReadError::malformed(Format::Parquet, why))?;
+    Ok(batch)
 }
 
 struct Owner(Buffer);
