@@ -532,7 +532,6 @@ NEED_PICKLES = {
     "pandas: a column: int64 of pyarrow",
     "pandas: a column: lists of pyarrow",
     "polars: empty",
-    "polars: nothing",
     "polars: 128 bits",
     "polars: lazy",
 }

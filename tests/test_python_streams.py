@@ -168,7 +168,7 @@ def test_a_reader_that_leaves_ends_the_generator(
 
 @pytest.mark.parametrize("name", ["crossing:raises", "crossing:raises_later"])
 def test_what_it_raises_comes_after_what_it_yielded(host: exuvia.Host, name: str) -> None:
-    for number in (0, 1, 2000):
+    for number in (1, 2, 2000):
         results = host.stream(name, number)
         assert [next(results) for _ in range(number)] == list(range(number))
         with pytest.raises(exuvia.HandlerError, match="midway") as caught:
@@ -177,6 +177,12 @@ def test_what_it_raises_comes_after_what_it_yielded(host: exuvia.Host, name: str
             caught.value.diagnostics.handler == name and "raise KeyError" in caught.value.traceback
         )
         assert list(results) == [], "it is over"
+
+
+@pytest.mark.parametrize("name", ["crossing:raises", "crossing:raises_later"])
+def test_what_raises_before_its_first_value_fails_at_once(host: exuvia.Host, name: str) -> None:
+    with pytest.raises(exuvia.HandlerError, match="midway"):
+        host.stream(name, 0)
 
 
 @pytest.mark.parametrize("name", ["crossing:late", "crossing:late_later"])

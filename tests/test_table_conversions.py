@@ -91,8 +91,13 @@ def as_in_polars_nested(type: Any) -> Any:
 
 
 def is_in_polars(kind: Kind) -> bool:
-    """Zones that are no whole hours, and decimals of 256 bits, polars does not have."""
-    return not any(word in str(kind.type) for word in ("+05:30", "decimal256"))
+    """Zones that are no whole hours, and decimals of 256 bits, polars does not have.
+
+    Of nulls inside others pyarrow makes broken arrays when it casts them to polars' types.
+    """
+    if any(word in str(kind.type) for word in ("+05:30", "decimal256")):
+        return False
+    return bool(kind.type == pa.null()) or "null" not in str(kind.type)
 
 
 @thorough
@@ -103,7 +108,7 @@ def test_polars_gives_back_every_table_in_its_own_types(target: str, source: Any
     back = taken(made)[0]
     wanted = pa.schema([(field.name, as_in_polars(field.type)) for field in source.schema])
     assert types_of(back) == types_of(wanted.empty_table())
-    assert shown(arrow(back)) == shown(source.cast(wanted))
+    assert shown(arrow(back)) == shown(cast(source, wanted))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +136,15 @@ def test_polars_knows_a_field_from_a_type() -> None:
     assert given_as(table_of(a=column), "polars")[0]["a"][0] == {"union": 1, "interval": 2}
 
 
+def cast(source: Any, wanted: Any) -> Any:
+    """A table in other types; columns that are of them stay what they are."""
+    pairs = zip(source.columns, wanted, strict=True)
+    columns = [
+        column if column.type == field.type else column.cast(field.type) for column, field in pairs
+    ]
+    return pa.Table.from_arrays(columns, schema=wanted)
+
+
 def as_in_pandas(type: Any) -> Any:
     """What a column is after pandas. All types but these it keeps."""
     if pa.types.is_string(type) or pa.types.is_string_view(type):
@@ -153,7 +167,7 @@ def test_pandas_gives_back_every_flat_table(source: Any) -> None:
     back = taken(frame)[0]
     wanted = schema_in_pandas(source)
     assert types_of(back) == types_of(wanted.empty_table())
-    assert shown(arrow(back)) == shown(source.cast(wanted))
+    assert shown(arrow(back)) == shown(cast(source, wanted))
     found = arrow(back).schema
     assert [field.metadata or {} for field in found] == [field.metadata or {} for field in wanted]
     kept = {key: value for key, value in found.metadata.items() if key != b"pandas"}
@@ -167,7 +181,7 @@ def test_pandas_gives_back_lists_structs_and_maps(source: Any) -> None:
     back = taken(frame)[0]
     wanted = schema_in_pandas(source)
     assert types_of(back) == types_of(wanted.empty_table())
-    assert shown(arrow(back)) == shown(source.cast(wanted))
+    assert shown(arrow(back)) == shown(cast(source, wanted))
 
 
 # === other classes ===

@@ -116,6 +116,7 @@ def main() -> None:
         sys.exit(f"error: {chosen.bin} does not exist (run `make build`)")
     told = report.facts() | {"program": first_line([str(chosen.bin), "--version"])}
     told["peers"] = peers_have()
+    del told["commit"]
     print("\n".join(f"{key}: {value}" for key, value in told.items()))
     print(f"\n{METHOD}", flush=True)
 

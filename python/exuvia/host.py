@@ -204,11 +204,11 @@ class Host:
     ) -> _native.Results:
         """Call a generator function, and give what it yields while it runs.
 
-        The generator starts now and is advanced ahead of the reader only as far as buffers hold;
-        then it waits until more is asked for. What it raises is raised by the iterator, after what
-        it yielded before. Close the iterator, or leave its `with` block, to end the generator
-        early: it gets a GeneratorExit where it waits. The generator of a `def` function keeps its
-        worker until then.
+        Returns with the generator's first value. It is advanced ahead of the reader only as far
+        as buffers hold; then it waits until more is asked for. What it raises is raised by the
+        iterator, after what it yielded before. Close the iterator, or leave its `with` block, to
+        end the generator early: it gets a GeneratorExit where it waits. The generator of a `def`
+        function keeps its worker until then.
 
         Args:
             handler: One of `handlers`: a generator function, `async` or not.

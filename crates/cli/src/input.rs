@@ -11,8 +11,8 @@ use std::{
     thread,
 };
 
-use exuvia_core::{Codec, Feed, Payload, Region, SHARED_FROM};
-use exuvia_sys::MemoryWriter;
+use exuvia_core::{Codec, Feed, Payload, SHARED_FROM};
+use exuvia_sys::{Spill, Spilled};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -199,23 +199,22 @@ impl Feeding {
 }
 
 /// All that `from` gives.
-fn gathered(mut from: impl Read, codec: Codec) -> io::Result<Payload> {
-    let mut start = Vec::new();
-    from.by_ref().take(SHARED_FROM as u64 + 1).read_to_end(&mut start)?;
-    if start.len() <= SHARED_FROM {
-        return Ok(Payload::new(codec, start));
+fn gathered(from: impl Read, codec: Codec) -> io::Result<Payload> {
+    let mut spill = Spill::new(SHARED_FROM);
+    io::copy(&mut BufReader::with_capacity(PIECE, from), &mut spill)?;
+    match spill.finish()? {
+        Spilled::Few(bytes) => Ok(Payload::new(codec, bytes)),
+        Spilled::Many(sealed) => {
+            Ok(Payload::in_memory(codec, sealed.memory().clone(), sealed.bytes()?))
+        }
     }
-    let mut memory = MemoryWriter::new()?;
-    memory.write_all(&start)?;
-    io::copy(&mut BufReader::with_capacity(PIECE, from), &mut memory)?;
-    let sealed = memory.seal()?;
-    let region = Region { memory: sealed.memory().clone(), length: sealed.length() };
-    Ok(Payload { region: Some(region), ..Payload::new(codec, sealed.bytes()?) })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use exuvia_core::Region;
 
     use super::*;
 

@@ -149,6 +149,13 @@ impl Payload {
         Self::new(Codec::Json, body)
     }
 
+    /// A payload whose bytes lie in `memory`, from its start; `body` is a view of them.
+    #[must_use]
+    pub fn in_memory(codec: Codec, memory: Arc<OwnedFd>, body: Bytes) -> Self {
+        let region = Some(Region { memory, length: body.len() as u64 });
+        Self { region, ..Self::new(codec, body) }
+    }
+
     /// Bytes of it and of all that is attached.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -250,11 +250,12 @@ fn received(codec: Codec, came: Incoming, limit: u64) -> io::Result<Payload> {
     if let Some(length) = came.shared {
         let first = memory.next().ok_or(io::ErrorKind::UnexpectedEof)?;
         let sealed = Sealed::open(Arc::new(first), length)?;
-        payload.body = sealed.bytes()?;
-        payload.region = Some(region(&sealed));
+        payload = Payload::in_memory(codec, sealed.memory().clone(), sealed.bytes()?);
     }
     for descriptor in memory {
-        payload.attached.push(region(&whole(descriptor)?));
+        let sealed = whole(descriptor)?;
+        let (memory, length) = (sealed.memory().clone(), sealed.length());
+        payload.attached.push(Region { memory, length });
     }
     if payload.size() > limit {
         return Err(io::Error::other(format!("{} bytes, and {limit} are allowed", payload.size())));
@@ -266,8 +267,4 @@ fn received(codec: Codec, came: Incoming, limit: u64) -> io::Result<Payload> {
 fn whole(memory: OwnedFd) -> io::Result<Sealed> {
     let length = rustix::fs::fstat(&memory)?.st_size;
     Sealed::open(Arc::new(memory), u64::try_from(length).unwrap_or(0))
-}
-
-fn region(sealed: &Sealed) -> Region {
-    Region { memory: sealed.memory().clone(), length: sealed.length() }
 }

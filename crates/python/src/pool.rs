@@ -321,15 +321,18 @@ fn outgoing<'py>(
 
 /// Arguments as bytes, in memory that a worker can map where they are many.
 fn payload(body: Vec<u8>, attached: Vec<Sealed>) -> PyResult<Payload> {
-    let region =
-        |sealed: &Sealed| Region { memory: sealed.memory().clone(), length: sealed.length() };
-    let attached = attached.iter().map(region).collect();
-    if body.len() <= SHARED_FROM {
-        return Ok(Payload { attached, ..Payload::new(Codec::Arguments, body) });
-    }
-    let sealed = Sealed::holding(&body)?;
-    let payload = Payload::new(Codec::Arguments, sealed.bytes()?);
-    Ok(Payload { region: Some(region(&sealed)), attached, ..payload })
+    let mut payload = match body.len() {
+        0..=SHARED_FROM => Payload::new(Codec::Arguments, body),
+        _ => {
+            let sealed = Sealed::holding(&body)?;
+            Payload::in_memory(Codec::Arguments, sealed.memory().clone(), sealed.bytes()?)
+        }
+    };
+    payload.attached = attached
+        .iter()
+        .map(|sealed| Region { memory: sealed.memory().clone(), length: sealed.length() })
+        .collect();
+    Ok(payload)
 }
 
 fn as_timeout(value: Bound<'_, PyAny>) -> Argument<'_> {

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use exuvia_core::{Codec, Payload, Region, SHARED_FROM};
-use exuvia_sys::MemoryWriter;
+use bytes::Bytes;
+use exuvia_core::{Codec, Payload, SHARED_FROM};
+use exuvia_sys::{Spill, Spilled};
 use hyper::body::{Body, Frame, Incoming};
 use tokio::time::Sleep;
 
@@ -26,13 +26,6 @@ pub(crate) enum BodyError {
     Broken(hyper::Error),
     /// There is no memory for it, or no descriptor.
     NoRoom(io::Error),
-}
-
-/// What has been read of a body.
-enum Gathered {
-    Short(BytesMut),
-    /// It is longer than [`SHARED_FROM`], or says that it will be.
-    Shared(MemoryWriter),
 }
 
 /// A body of which the first piece is there.
@@ -88,11 +81,13 @@ impl Reading {
             // What came in one piece is handed on as it is.
             return Ok(written_in(codec, self.first.take().unwrap_or_default()));
         }
-        let mut gathered = Gathered::begin(self.declared).map_err(BodyError::NoRoom)?;
+        let spill = Spill::expecting(self.declared, SHARED_FROM);
+        let mut spill = spill.map_err(BodyError::NoRoom)?;
         while let Some(piece) = self.next().await? {
-            gathered.add(&piece).map_err(BodyError::NoRoom)?;
+            // Memory takes what it is given at once, so this waits for nobody.
+            spill.write_all(&piece).map_err(BodyError::NoRoom)?;
         }
-        gathered.into_payload(codec).map_err(BodyError::NoRoom)
+        gathered(codec, spill).map_err(BodyError::NoRoom)
     }
 }
 
@@ -101,44 +96,13 @@ fn written_in(codec: Codec, bytes: Bytes) -> Payload {
     Payload::new(if bytes.is_empty() { Codec::Empty } else { codec }, bytes)
 }
 
-// === impl Gathered ===
-
-impl Gathered {
-    /// The start of a body that says it has `declared` bytes; one that does not say has 0 here.
-    fn begin(declared: u64) -> io::Result<Self> {
-        match usize::try_from(declared) {
-            Ok(declared) if declared <= SHARED_FROM => {
-                Ok(Self::Short(BytesMut::with_capacity(declared)))
-            }
-            _ => MemoryWriter::new().map(Self::Shared),
+/// A payload of what was gathered.
+fn gathered(codec: Codec, spill: Spill) -> io::Result<Payload> {
+    match spill.finish()? {
+        Spilled::Few(bytes) => Ok(written_in(codec, bytes.into())),
+        Spilled::Many(sealed) => {
+            Ok(Payload::in_memory(codec, sealed.memory().clone(), sealed.bytes()?))
         }
-    }
-
-    /// Takes a piece in. Memory takes what it is given at once, so this waits for nobody.
-    fn add(&mut self, piece: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Short(bytes) if bytes.len() + piece.len() <= SHARED_FROM => {
-                bytes.extend_from_slice(piece);
-                Ok(())
-            }
-            Self::Short(bytes) => {
-                let mut memory = MemoryWriter::new()?;
-                memory.write_all(bytes)?;
-                memory.write_all(piece)?;
-                *self = Self::Shared(memory);
-                Ok(())
-            }
-            Self::Shared(memory) => memory.write_all(piece),
-        }
-    }
-
-    fn into_payload(self, codec: Codec) -> io::Result<Payload> {
-        let sealed = match self {
-            Self::Short(bytes) => return Ok(written_in(codec, bytes.freeze())),
-            Self::Shared(memory) => memory.seal()?,
-        };
-        let region = Region { memory: sealed.memory().clone(), length: sealed.length() };
-        Ok(Payload { region: Some(region), ..Payload::new(codec, sealed.bytes()?) })
     }
 }
 

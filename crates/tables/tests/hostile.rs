@@ -184,7 +184,7 @@ fn decimals_with_more_digits_than_they_may_have_are_refused() {
     };
     for format in [Format::ArrowStream, Format::ArrowFile, Format::Parquet] {
         assert_eq!(try_read(format, &written(format, &decimals(-999))).unwrap().table.rows(), 3);
-        malformed(format, &written(format, &decimals(1000)), "column \"price\": ");
+        malformed(format, &written(format, &decimals(1000)), "column \"price\", row 2: ");
     }
 }
 

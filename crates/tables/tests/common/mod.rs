@@ -298,8 +298,9 @@ pub(crate) fn array(data_type: &DataType, nullable: bool, len: usize, dice: &mut
         Decimal64(..) => {
             primitive::<Decimal64Type>(d, valid, len, || -(dice.below(1 << 40) as i64))
         }
-        Decimal128(..) => {
-            primitive::<Decimal128Type>(d, valid, len, || i128::from(dice.next()) << 40)
+        Decimal128(precision, _) => {
+            let more = if *precision == 38 { 40 } else { 0 };
+            primitive::<Decimal128Type>(d, valid, len, || i128::from(dice.next()) << more)
         }
         Decimal256(..) => {
             primitive::<Decimal256Type>(d, valid, len, || i256::from_i128(i128::from(dice.next())))
