@@ -63,6 +63,7 @@ class Pool:
     ) -> tuple[Any, dict[str, Any]]: ...
     def stream(
         self,
+        owner: object,
         handler: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],

@@ -222,7 +222,7 @@ class Host:
             TypeError: An argument cannot be sent, or the function is no generator.
             ValueError: There is no such handler.
         """
-        return self._pool.stream(handler, args, kwargs, timeout, self._pickle)
+        return self._pool.stream(self, handler, args, kwargs, timeout, self._pickle)
 
     def target(self, handler: str, *, timeout: float | None = None) -> HostTarget:
         """Give one of the functions as a callable. It keeps the workers alive.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     task::{Context, Poll, Waker},
 };
 
@@ -29,7 +29,8 @@ struct Heard {
 /// Reads a flow. Dropped before its end, it ends the call.
 pub(crate) struct Reader {
     pub(crate) flow: Arc<Flow>,
-    pub(crate) shared: Arc<Shared>,
+    /// A stream that nobody closed keeps no pool: with it goes where output is written.
+    pub(crate) shared: Weak<Shared>,
     pub(crate) call: CallId,
     /// The worker, and its call.
     pub(crate) place: (u64, u16, u64),
@@ -99,15 +100,21 @@ impl Reader {
         // A piece is no longer than a frame.
         self.owed += size as u32;
         if self.owed >= Limits::default().window / 2 {
-            self.shared.grant(self.place, std::mem::take(&mut self.owed));
+            let owed = std::mem::take(&mut self.owed);
+            if let Some(shared) = self.shared.upgrade() {
+                shared.grant(self.place, owed);
+            }
         }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if !self.ended && !self.flow.heard().forsaken {
-            self.shared.abandon(self.call);
+        if !self.ended
+            && !self.flow.heard().forsaken
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.abandon(self.call);
         }
     }
 }

@@ -165,7 +165,7 @@ impl Link {
         let forsaken = flow.clone();
         let reader = Reader {
             flow,
-            shared: self.shared.clone(),
+            shared: Arc::downgrade(&self.shared),
             call,
             place: (self.id, slot, wire),
             owed: 0,

@@ -129,7 +129,7 @@ impl Pool {
         pickle: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (call, copies) = outgoing(args, kwargs, timeout, pickle)?;
-        result(py, self.perform(py, handler, call, copies)?)
+        result(py, &mut self.perform(py, handler, call, copies)?, pickle)
     }
 
     /// The same, and what the host measured meanwhile.
@@ -144,14 +144,17 @@ impl Pool {
         pickle: bool,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let (call, copies) = outgoing(args, kwargs, timeout, pickle)?;
-        measured(py, self.perform(py, handler, call, copies)?)
+        measured(py, self.perform(py, handler, call, copies)?, pickle)
     }
 
-    /// Calls a handler and gives what it yields, one after the other, as it is asked for.
-    #[pyo3(signature = (handler, args, kwargs, timeout=None, pickle=true))]
+    /// Calls a handler and gives what it yields, one after the other, as it is asked for. As long
+    /// as there is more, `owner` is kept.
+    #[pyo3(signature = (owner, handler, args, kwargs, timeout=None, pickle=true))]
+    #[expect(clippy::too_many_arguments, reason = "they are those of a call, and its owner")]
     fn stream<'py>(
         &self,
         py: Python<'py>,
+        owner: Py<PyAny>,
         handler: &str,
         args: &Bound<'py, PyTuple>,
         kwargs: &Bound<'py, PyDict>,
@@ -160,7 +163,7 @@ impl Pool {
     ) -> PyResult<Results> {
         let (call, copies) = outgoing(args, kwargs, timeout, pickle)?;
         let outcome = self.perform(py, handler, Call { streams: true, ..call }, copies)?;
-        Results::of(py, outcome)
+        Results::of(py, outcome, pickle, owner)
     }
 
     /// Changes how many workers there shall be.

@@ -14,23 +14,31 @@ use pyo3::{
 };
 
 /// A call's result, or the exception for its failure.
-pub(crate) fn result(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyAny>> {
-    match outcome.result {
+pub(crate) fn result<'py>(
+    py: Python<'py>,
+    outcome: &mut Outcome,
+    pickle: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    match &outcome.result {
         Ok(payload) => {
-            let data = Data::of(&payload)?;
-            read(py, data.bytes(), &Attachments::of(&data, limits()), &outcome.diagnostics)
+            let data = Data::of(payload)?;
+            let attachments = Attachments::of(&data, limits());
+            let value = read(py, data.bytes(), &attachments, pickle, &outcome.diagnostics)?;
+            outcome.diagnostics.copies.append(&mut attachments.copies());
+            Ok(value)
         }
-        Err(failure) => Err(call_error(py, &failure, &outcome.diagnostics)),
+        Err(failure) => Err(call_error(py, failure, &outcome.diagnostics)),
     }
 }
 
 /// The same with what the host measured, as `exuvia.Diagnostics` takes it.
 pub(crate) fn measured(
     py: Python<'_>,
-    outcome: Outcome,
+    mut outcome: Outcome,
+    pickle: bool,
 ) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
-    let diagnostics = as_object(py, &outcome.diagnostics)?;
-    Ok((result(py, outcome)?, diagnostics))
+    let value = result(py, &mut outcome, pickle)?;
+    Ok((value, as_object(py, &outcome.diagnostics)?))
 }
 
 /// An object of a result's bytes.
@@ -38,9 +46,10 @@ pub(crate) fn read<'py>(
     py: Python<'py>,
     bytes: &[u8],
     attachments: &Attachments<'_>,
+    pickle: bool,
     diagnostics: &Diagnostics,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let options = DecodeOptions { pickle: true };
+    let options = DecodeOptions { pickle };
     decode_value_with(py, bytes, options, attachments).map_err(|error| match error {
         DecodeError::Python(error) => *error,
         // The class of a pickled object may be there and not here.

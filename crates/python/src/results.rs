@@ -29,6 +29,9 @@ pub struct Results {
     reading: AtomicBool,
     state: Mutex<State>,
     diagnostics: Diagnostics,
+    pickle: bool,
+    /// What owns the workers, kept as long as somebody may read on.
+    _owner: Py<PyAny>,
 }
 
 struct State {
@@ -79,7 +82,8 @@ impl Results {
                 (state.value(), state.rest.clone())
             };
             if let Some(value) = whole {
-                return read(py, &value, &Attachments::none(), &self.diagnostics).map(Some);
+                let attachments = Attachments::none();
+                return read(py, &value, &attachments, self.pickle, &self.diagnostics).map(Some);
             }
             let Some(rest) = rest else { return Ok(None) };
             let next = wait(py, host_runtime()?.spawn(async move { rest.next().await }));
@@ -102,7 +106,12 @@ impl Results {
         }
     }
 
-    pub(crate) fn of(py: Python<'_>, outcome: Outcome) -> PyResult<Self> {
+    pub(crate) fn of(
+        py: Python<'_>,
+        outcome: Outcome,
+        pickle: bool,
+        owner: Py<PyAny>,
+    ) -> PyResult<Self> {
         let Outcome { result, diagnostics } = outcome;
         let payload = result.map_err(|failure| call_error(py, &failure, &diagnostics))?;
         let Some(rest) = payload.rest else {
@@ -110,7 +119,13 @@ impl Results {
             return Err(PyTypeError::new_err(message));
         };
         let state = State { rest: Some(rest), came: BytesMut::from(&payload.body[..]) };
-        Ok(Self { reading: AtomicBool::new(false), state: Mutex::new(state), diagnostics })
+        Ok(Self {
+            reading: AtomicBool::new(false),
+            state: Mutex::new(state),
+            diagnostics,
+            pickle,
+            _owner: owner,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

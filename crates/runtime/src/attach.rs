@@ -37,6 +37,8 @@ const ATTACHED: u8 = 1;
 pub struct Attacher<'a> {
     /// Memory that goes with the value.
     pub attached: Vec<Sealed>,
+    /// How many may be.
+    most: usize,
     copies: &'a mut Vec<Copied>,
 }
 
@@ -46,7 +48,12 @@ impl<'a> Attacher<'a> {
     /// One that counts what is copied.
     #[must_use]
     pub fn new(copies: &'a mut Vec<Copied>) -> Self {
-        Self { attached: Vec::new(), copies }
+        Self { attached: Vec::new(), most: MAX_ATTACHED, copies }
+    }
+
+    /// One for a value with which no memory can go.
+    pub(crate) fn alone(copies: &'a mut Vec<Copied>) -> Self {
+        Self { most: 0, ..Self::new(copies) }
     }
 
     /// The extension an object is written as, if it is a table or a tensor that can be written.
@@ -98,7 +105,7 @@ impl<'a> Attacher<'a> {
                 body.extend_from_slice(&bytes);
                 Ok(body)
             }
-            Spilled::Many(sealed) if self.attached.len() >= MAX_ATTACHED => {
+            Spilled::Many(sealed) if self.attached.len() >= self.most => {
                 let bytes = sealed.bytes()?;
                 body.push(HERE);
                 body.extend_from_slice(&bytes);
@@ -109,7 +116,7 @@ impl<'a> Attacher<'a> {
     }
 
     fn number(&mut self, mut body: Vec<u8>, sealed: Sealed) -> PyResult<Vec<u8>> {
-        if self.attached.len() >= MAX_ATTACHED {
+        if self.attached.len() >= self.most {
             return self.placed(body, Spilled::Many(sealed));
         }
         body.push(ATTACHED);

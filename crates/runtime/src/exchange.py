@@ -21,6 +21,8 @@ KINDS = (
 )
 NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 FREQ = b"exuvia:freq"
+# Of an array, for the reader of NumPy's format.
+MOST_AXES = 32
 
 
 def kind_of(obj):
@@ -39,12 +41,16 @@ def is_tensor(obj):
     numpy = sys.modules.get("numpy")
     if numpy is None or type(obj) is not numpy.ndarray:
         return False
-    dtype, flags = obj.dtype, obj.flags
-    if dtype.hasobject or dtype.kind == "T" or dtype.metadata is not None:
+    dtype = obj.dtype
+    if dtype.hasobject or dtype.kind == "T" or has_metadata(dtype) or obj.ndim > MOST_AXES:
         return False
-    side_by_side = flags.c_contiguous or flags.f_contiguous
-    # A pickle keeps the order of turned axes.
-    return (side_by_side or obj.ndim < 3) and (dtype.kind != "V" or is_kept_record(dtype, numpy))
+    return dtype.kind != "V" or is_kept_record(dtype, numpy)
+
+
+def has_metadata(dtype):
+    fields = dtype.fields or {}
+    inner = [dtype.subdtype[0]] if dtype.subdtype else [field[0] for field in fields.values()]
+    return dtype.metadata is not None or any(map(has_metadata, inner))
 
 
 def is_kept_record(dtype, numpy):

@@ -9,8 +9,9 @@ use exuvia_tables::{Format, WriteError, Writer};
 use pyo3::{prelude::*, types::PyModule};
 
 use crate::{
+    attach::Attacher,
     convert, encode, raised,
-    values::{EncodeOptions, encode_json, encode_ndjson, encode_value},
+    values::{EncodeOptions, encode_json, encode_ndjson, encode_value_with},
 };
 
 /// Writes what is yielded in one format.
@@ -64,7 +65,8 @@ impl Pieces {
             Codec::Ndjson => encode_json(py, value, &mut out).map(|()| out.push(b'\n')),
             Codec::Value | Codec::Arguments => {
                 out.extend_from_slice(&[0; 4]);
-                encode_value(py, value, &mut out, EncodeOptions { pickle: self.pickle })
+                let options = EncodeOptions { pickle: self.pickle };
+                encode_value_with(py, value, &mut out, options, Some(&mut Attacher::alone(copies)))
             }
             _ => encode_json(py, value, &mut out),
         };

@@ -61,11 +61,12 @@ impl Engine {
         self.streams.borrow().values().any(|stream| stream.generator.is_some())
     }
 
-    /// Whether a generator could go on at once.
+    /// Whether a generator, or a task that waits for room, could go on at once.
     pub(super) fn is_wanted(&self) -> bool {
         let streams = self.streams.borrow();
-        let mut generators = streams.iter().filter(|(_, stream)| stream.generator.is_some());
-        generators.any(|(call, stream)| self.has_room(*call, stream))
+        let waits = |stream: &Stream| stream.generator.is_some() || stream.waiting.is_some();
+        let mut waiting = streams.iter().filter(|(_, stream)| waits(stream));
+        waiting.any(|(call, stream)| self.has_room(*call, stream))
     }
 
     /// Whether a stream is to go on: it has not told anything yet, or what it told is read.
