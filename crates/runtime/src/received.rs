@@ -144,7 +144,7 @@ pub(crate) fn argument<'py>(
     let wants_array = || target.is_some_and(|target| target.eq("numpy").unwrap_or(false));
     let table = if let Ok(table) = value.cast::<Table>() {
         table.clone()
-    } else if is_array && wants_array() {
+    } else if (is_array && wants_array()) || is_asked_for(value, target) {
         return Ok(Fits::As(value.clone()));
     } else if target.is_some() && (is_rows || is_array || convert::is_table(value)) {
         match as_table(value, is_rows, making) {
@@ -171,6 +171,20 @@ pub(crate) fn argument<'py>(
     }
 }
 
+/// Whether a value is what was asked for already, as it may be that comes from Python.
+fn is_asked_for(value: &Bound<'_, PyAny>, target: Option<&Bound<'_, PyAny>>) -> bool {
+    let Some(target) = target else { return false };
+    if let Ok(dict) = value.cast::<PyDict>() {
+        let mut arrays = dict.values().into_iter();
+        return target.eq("numpy-dict").unwrap_or(false)
+            && !dict.is_empty()
+            && arrays.all(|array| is_plain_array(&array));
+    }
+    convert::is_table(value)
+        && convert::table_target(value.get_type().as_any())
+            .is_ok_and(|own| own.eq(target).unwrap_or(false))
+}
+
 /// A table of rows or columns as JSON gives them, or of another library's table.
 fn as_table<'py>(
     value: &Bound<'py, PyAny>,
@@ -180,7 +194,12 @@ fn as_table<'py>(
     let py = value.py();
     if is_rows {
         within(value, &making.limits)?;
-        return Bound::new(py, Table::from(from_rows_or_columns(value)?));
+        // JSON has plain lists; what comes from Python may have arrays in their place.
+        let table = from_rows_or_columns(value).or_else(|error| {
+            let taken = convert::take(value, making.copies);
+            taken.ok().flatten().ok_or(error)
+        });
+        return Bound::new(py, Table::from(table?));
     }
     let none = || pyo3::exceptions::PyTypeError::new_err("it has no columns");
     let table = convert::take(value, making.copies)?.ok_or_else(none)?;

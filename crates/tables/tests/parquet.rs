@@ -163,6 +163,7 @@ fn categories_keep_their_order_and_those_nobody_uses() {
         vec![Some(1)],
         vec![Some(2); 100],
         vec![None, Some(3), None],
+        vec![None, None],
     ] {
         let column = categories(&keys, &["low", "middle", "high", ""]);
         let table = table(vec![("c", column.clone())]);

@@ -51,12 +51,12 @@ impl Column {
         Self::new(Arc::new(field), vec![array])
     }
 
-    /// The same, whose values cannot be written to.
     /// The same, free to be written to.
     pub(super) fn free(self) -> Self {
         Self { access: Access::Free, ..self }
     }
 
+    /// The same, whose values cannot be written to.
     pub(super) fn locked(self) -> Self {
         Self { access: Access::Locked, ..self }
     }

@@ -27,6 +27,7 @@ static PANDAS_NA: Lazy = Lazy::new("pandas", "NA");
 
 /// Lists and dicts inside one another; it is how a list that contains itself is noticed.
 const MAX_DEPTH: u32 = 64;
+
 /// A value, read from its object once.
 #[derive(Debug)]
 pub(super) enum Item<'py> {

@@ -2,8 +2,8 @@
 //!
 //! Everything crosses by the Arrow PyCapsule interface (`capsule.rs`, `stream.rs`, `foreign.rs`),
 //! which copies nothing; no library of Python's is needed or imported here. What a mapped payload
-//! becomes is in `memory.rs`, plain Python objects in `items.rs`, `infer.rs` and `build.rs`, and the
-//! way back in `objects.rs`.
+//! becomes is in `memory.rs`, plain Python objects in `items.rs`, `infer.rs`, `build.rs` and
+//! `nest.rs`, and the way back in `objects.rs`.
 
 mod build;
 mod capsule;

@@ -6,7 +6,10 @@
 
 use std::{io::Write, iter::repeat_n};
 
-use arrow_array::{Array, ArrayRef, GenericByteArray, cast::AsArray, types::ByteArrayType};
+use arrow_array::{
+    Array, ArrayRef, GenericByteArray, builder::BinaryBuilder, cast::AsArray, types::ByteArrayType,
+};
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::DataType;
 use bytes::Bytes;
 use parquet::{
@@ -177,6 +180,20 @@ fn plain_bytes<T: ByteArrayType>(values: &GenericByteArray<T>) -> Option<Vec<u8>
         out.extend(value);
     }
     Some(out)
+}
+
+/// The texts of a dictionary page; `None` if it is broken, or they are of no such type.
+pub(super) fn values(page: &[u8], data_type: &DataType) -> Option<ArrayRef> {
+    let (mut rest, mut values) = (page, BinaryBuilder::new());
+    while !rest.is_empty() {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let (value, after) =
+            after.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        values.append_value(value);
+        rest = after;
+    }
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(&values.finish(), data_type, &strict).ok()
 }
 
 /// Numbers of `width` bits each, as one run in Parquet's hybrid encoding: of equals if all are equal.

@@ -158,20 +158,31 @@ fn reader(
     SerializedPageReader::new(Arc::new(data.clone()), column, 0, None).map_err(super::read::wrong)
 }
 
+/// The dictionary page of a chunk, if it begins with one.
+pub(super) fn dictionary(
+    data: &Bytes,
+    column: &ColumnChunkMetaData,
+) -> Result<Option<Bytes>, ReadError> {
+    let page = reader(data, column)?.get_next_page().map_err(super::read::wrong)?;
+    Ok(match page {
+        Some(Page::DictionaryPage { buf, .. }) => Some(buf),
+        _ => None,
+    })
+}
+
 /// The longest value of a dictionary.
 fn longest_key(data: &Bytes, column: &ColumnChunkMetaData) -> Result<u64, ReadError> {
-    let page = reader(data, column)?.get_next_page().map_err(super::read::wrong)?;
-    let Some(Page::DictionaryPage { buf, .. }) = page else {
-        return Err(ReadError::malformed(Format::Parquet, "a dictionary is missing"));
-    };
-    let mut rest = buf.as_ref();
+    let page = dictionary(data, column)?;
+    let page =
+        page.ok_or_else(|| ReadError::malformed(Format::Parquet, "a dictionary is missing"))?;
+    let mut rest = page.as_ref();
     let mut longest = 0;
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
         let length = u32::from_le_bytes(*length);
         longest = longest.max(u64::from(length));
         rest = usize::try_from(length).ok().and_then(|length| after.get(length..)).unwrap_or(&[]);
     }
-    Ok(longest.min(buf.len() as u64))
+    Ok(longest.min(page.len() as u64))
 }
 
 /// Checks the number of lengths that pages in delta encodings begin with.

@@ -1,8 +1,11 @@
 //! Parquet to batches.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, cast::AsArray};
 use arrow_buffer::Buffer;
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use bytes::Bytes;
@@ -12,11 +15,11 @@ use parquet::{
     },
     basic::Type,
     errors::ParquetError,
-    file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+    file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
 };
 
 use super::{
-    footer, hint,
+    categories, footer, hint,
     pages::{self, width},
     stored,
 };
@@ -26,6 +29,10 @@ use crate::{
     schema,
     table::{ARRAY_BYTES, Budget},
 };
+
+/// A dictionary page that is read here is in memory so many times, at most: packed out, as an array
+/// that grows.
+const PAGE_COPIES: u64 = 4;
 
 /// Reads a file that is wholly there.
 pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
@@ -51,8 +58,13 @@ pub(crate) fn read(data: &Buffer, limits: &Limits) -> Result<Table, ReadError> {
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(data.clone(), metadata.clone());
         let builder = builder.with_row_groups(groups.to_vec()).with_batch_size(rows);
+        let mut known = HashMap::new();
         for batch in builder.build().map_err(wrong)? {
-            let batch = restored(batch, &schema)?;
+            let mut batch = restored(batch, &schema)?;
+            if let (true, [group]) = (alone, groups) {
+                let group = metadata.metadata().row_group(*group);
+                batch = with_categories(batch, &data, group, &mut known, &budget)?;
+            }
             budget.take(batch.num_columns() as u64 * ARRAY_BYTES)?;
             budget.take(seen.more(&batch))?;
             batches.push(batch);
@@ -69,6 +81,40 @@ fn restored(
     let batch = batch.map_err(|error| ReadError::arrow(Format::Parquet, error))?;
     decimals::check(&batch).map_err(|why| ReadError::malformed(Format::Parquet, why))?;
     Ok(batch)
+}
+
+/// The batch with the categories of columns that have nothing but nulls: the library has not looked
+/// for them. What was found for a batch before is `known`.
+fn with_categories(
+    batch: RecordBatch,
+    data: &Bytes,
+    group: &RowGroupMetaData,
+    known: &mut HashMap<usize, Option<ArrayRef>>,
+    budget: &Budget,
+) -> Result<RecordBatch, ReadError> {
+    let mut columns = batch.columns().to_vec();
+    for (leaf, chunk) in group.columns().iter().enumerate() {
+        let column = &mut columns[group.schema_descr().get_column_root_idx(leaf)];
+        let Some(dictionary) = column.as_any_dictionary_opt() else { continue };
+        let values = dictionary.values();
+        if !values.is_empty() || !categories::is_one(column.data_type()) {
+            continue;
+        }
+        let found = match known.entry(leaf) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => {
+                let page = pages::dictionary(data, chunk)?.unwrap_or_default();
+                budget.check((page.len() as u64).saturating_mul(PAGE_COPIES))?;
+                place.insert(categories::values(&page, values.data_type()))
+            }
+        };
+        if let Some(found) = found {
+            *column = dictionary.with_values(found.clone());
+        }
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
+        .map_err(|error| ReadError::arrow(Format::Parquet, error))
 }
 
 struct Owner(Buffer);
