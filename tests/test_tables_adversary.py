@@ -122,6 +122,19 @@ def test_a_stream_is_no_array(server: Server) -> None:
         assert (answer.status, answer.json()["type"]) == (500, "urn:exuvia:problem:result")
 
 
+def test_a_stream_of_nothing_is_a_document_all_the_same(server: Server) -> None:
+    for media in (STREAM, FILE, PARQUET):
+        form = next(each for each in FORMATS.values() if each.media == media)
+        answer = server.post(path_of("nothing"), {}, headers={"accept": media})
+        assert form.read(answer.body) == [], media
+    for media, empty in ((JSON, []), (JSON + "; table=rows", []), (JSON + "; table=columns", {})):
+        answer = server.post(path_of("nothing"), {}, headers={"accept": media})
+        assert answer.json() == empty
+    for media in (CSV, NDJSON):
+        answer = server.post(path_of("nothing"), {}, headers={"accept": media})
+        assert (answer.status, answer.body) == (200, b"")
+
+
 def test_one_who_leaves_ends_every_kind_of_stream(server: Server, tmp_path: Path) -> None:
     warm(server)
     before = {pid: held_at_rest(pid) for pid in (server.pid, *server.workers())}
