@@ -42,7 +42,7 @@ def server(exuvia_bin: Path, project_python: Path) -> Iterator[Server]:
     """One server with one worker for most tests."""
     command = [str(exuvia_bin), "serve", str(HANDLERS), "--port", "0", "--workers", "1"]
     command += ["--timeout", "15s", "--route-timeout", "tables_adversary/blocks=1s"]
-    for name in ("ends_when_cancelled", "count", "count_later"):
+    for name in ("ends_when_cancelled", "count_later"):
         command += ["--route-timeout", f"tables_adversary/{name}=2s"]
     command += ["--max-body", "160MiB", "--python", str(project_python)]
     with serving(command) as running:
@@ -123,16 +123,12 @@ def test_a_stream_is_no_array(server: Server) -> None:
 
 
 def test_a_stream_of_nothing_is_a_document_all_the_same(server: Server) -> None:
-    for media in (STREAM, FILE, PARQUET):
-        form = next(each for each in FORMATS.values() if each.media == media)
+    forms = {form.media: form.read for form in FORMATS.values()}
+    empty: dict[str, Any] = {JSON: [], JSON + "; table=rows": [], JSON + "; table=columns": {}}
+    for media in (STREAM, FILE, PARQUET, *empty):
         answer = server.post(path_of("nothing"), {}, headers={"accept": media})
-        assert form.read(answer.body) == [], media
-    for media, empty in ((JSON, []), (JSON + "; table=rows", []), (JSON + "; table=columns", {})):
-        answer = server.post(path_of("nothing"), {}, headers={"accept": media})
-        assert answer.json() == empty
-    for media in (CSV, NDJSON):
-        answer = server.post(path_of("nothing"), {}, headers={"accept": media})
-        assert (answer.status, answer.body) == (200, b"")
+        found = answer.json() if media in empty else forms[media](answer.body)
+        assert found == empty.get(media, []), media
 
 
 def test_one_who_leaves_ends_every_kind_of_stream(server: Server, tmp_path: Path) -> None:
@@ -236,10 +232,8 @@ def said(server: Server, raw: bytes, answers: int = 1) -> bytes:
         client.sendall(raw)
         found = b""
         with suppress(ConnectionResetError):
-            while (piece := client.recv(65536)) and found.count(b"0\r\n\r\n") < answers:
+            while found.count(b"0\r\n\r\n") < answers and (piece := client.recv(65536)):
                 found += piece
-                if found.count(b"0\r\n\r\n") >= answers:
-                    break
         return found
 
 
@@ -367,9 +361,9 @@ def test_a_large_body_is_let_go_when_its_client_leaves(server: Server, stage: st
         time.sleep(0.2)
     client = http.client.HTTPConnection(server.host, server.port, timeout=20)
     client.putrequest("POST", path_of("same" if stage == "answered" else "naps"))
-    for name, value in (("content-type", STREAM), ("accept", STREAM)):
+    headers = {"content-type": STREAM, "accept": STREAM, "content-length": str(len(HUGE))}
+    for name, value in headers.items():
         client.putheader(name, value)
-    client.putheader("content-length", str(len(HUGE)))
     client.endheaders()
     client.send(HUGE[: len(HUGE) // 2] if stage == "half" else HUGE)
     answer = None
@@ -459,10 +453,8 @@ def main():
     print("closed")
     for each in left:
         try:
-            next(each)
-            while True:
-                next(each)
-        except (exuvia.CallError, StopIteration) as error:
+            print("ended" if list(each) else "nothing")
+        except exuvia.CallError:
             print("ended")
 
 if __name__ == "__main__":
@@ -576,19 +568,17 @@ def main():
             except TypeError as error:
                 print("has no place" in str(error))
         print(host.call(N + "keyword", table=frame))
-        for wrong in (3, "text", Own):
+        for wrong in (None, [object()], Own):
             try:
-                host.call(N + "keyword", table=wrong, n=1)
-            except (exuvia.CallError, TypeError) as error:
-                print(type(error).__name__)
+                print(host.call(N + "keyword", table=wrong))
+            except (exuvia.CallError, TypeError):
+                print("refused")
 
 if __name__ == "__main__":
     main()
 """
     )
-    found = lines(done)
-    assert found[:4] == ["True", "True", "True", "[1, 1]"]
-    assert len(found) == 7
+    assert lines(done) == ["True"] * 3 + ["[1, 1]"] + ["refused"] * 3
 
 
 def test_a_dict_of_arrays_goes_where_one_is_asked_for(run: Run) -> None:

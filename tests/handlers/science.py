@@ -10,7 +10,7 @@ import numpy as np  # noqa: E402
 import polars as pl  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
-import scipy.linalg  # type: ignore[import-untyped]  # noqa: E402
+import scipy.linalg  # noqa: E402
 import threadpoolctl  # type: ignore[import-untyped]  # noqa: E402
 from sklearn.cluster import KMeans  # noqa: E402
 

@@ -131,7 +131,7 @@ def is_kept_zone(zone):
 
     if type(zone) is zoneinfo.ZoneInfo:
         return zone.key is not None and zone.key != "UTC"
-    return zone is datetime.timezone.utc
+    return zone is datetime.UTC
 
 
 def is_kept_index(index, pandas):
@@ -158,7 +158,12 @@ def is_faithful_polars(obj):
 
 
 def is_odd_polars(dtype, polars):
-    kinds = (polars.Object, polars.Unknown, polars.Int128, getattr(polars, "UInt128", polars.Int128))
+    kinds = (
+        polars.Object,
+        polars.Unknown,
+        polars.Int128,
+        getattr(polars, "UInt128", polars.Int128),
+    )
     if dtype in kinds:
         return True
     inner = getattr(dtype, "inner", None)
