@@ -143,7 +143,7 @@ RESULTS: list[tuple[Any, list[str] | None]] = [
 ]
 
 
-@pytest.mark.parametrize("result, columns", RESULTS, ids=lambda each: repr(each)[:40])
+@pytest.mark.parametrize("result, columns", RESULTS, ids=map(str, range(len(RESULTS))))
 def test_a_result_is_a_table_or_it_is_none(result: Any, columns: list[str] | None) -> None:
     table = taken(result)[0]
     if columns is None:

@@ -148,7 +148,11 @@ fn first<'py>(
 ) -> Result<Read<'py>, Failure> {
     let py = python.py();
     if !handler.open_positional && handler.params.is_empty() {
-        return Err(Failure::input("", "the handler takes no arguments: send no data"));
+        let message = match handler.open_keywords {
+            true => "the handler takes arguments by name: send an object",
+            false => "the handler takes no arguments: send no data",
+        };
+        return Err(Failure::input("", message));
     }
     // A first parameter that only goes by name gets it by name.
     match handler.params.first() {
@@ -194,6 +198,9 @@ fn check<'py>(
         if let Some(better) = fit(python, param, value, given.checked, (faults, making))? {
             *value = better;
         }
+    }
+    for value in given.positional.iter_mut().skip(places) {
+        *value = received::unnamed(python, value, making)?;
     }
     let mut changed = Vec::new();
     for (key, value) in given.keywords.iter() {

@@ -171,6 +171,19 @@ pub(crate) fn argument<'py>(
     }
 }
 
+/// The same for a value of `*args`, which asks for nothing.
+pub(crate) fn unnamed<'py>(
+    python: &Bound<'py, PyModule>,
+    value: &Bound<'py, PyAny>,
+    making: &mut Making<'_>,
+) -> Result<Bound<'py, PyAny>, Failure> {
+    if !value.is_instance_of::<Table>() {
+        return Ok(value.clone());
+    }
+    let given = convert::give(python.py(), value, None, making.copies);
+    given.map_err(|error| raised::exception(python, &error))
+}
+
 /// Whether a value is what was asked for already, as it may be that comes from Python.
 fn is_asked_for(value: &Bound<'_, PyAny>, target: Option<&Bound<'_, PyAny>>) -> bool {
     let Some(target) = target else { return false };
