@@ -1,6 +1,7 @@
 """Arbitrary Arrow tables for hypothesis, and how they are compared."""
 
 import datetime as dt
+import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -245,3 +246,38 @@ def plainly(value: Any) -> Any:
     if isinstance(value, dt.timedelta):
         return (value // dt.timedelta(microseconds=1), getattr(value, "nanoseconds", 0))
     return value
+
+
+# A column of every type that has Python objects, with nulls.
+EVERYTHING = pa.table(
+    {
+        "null": pa.nulls(3),
+        "bool": [True, None, False],
+        "int8": pa.array([1, None, -128], pa.int8()),
+        "uint64": pa.array([2**64 - 1, None, 0], pa.uint64()),
+        "half": pa.array(np.array([1.5, 2.5, 65504.0], "float16")),
+        "float": pa.array([math.inf, None, 0.5], pa.float32()),
+        "double": [-0.0, None, 1e300],
+        "text": ["", None, "Grüße 🦀"],
+        "large": pa.array(["", None, "x"], pa.large_utf8()),
+        "view": pa.array(["", None, "longer than twelve bytes"], pa.string_view()),
+        "bytes": [b"", None, b"\x00\xff"],
+        "fixed": pa.array([b"ab", None, b"cd"], pa.binary(2)),
+        "date": [dt.date(1, 1, 1), None, dt.date(9999, 12, 31)],
+        "date64": pa.array([dt.date(1969, 7, 20), None, dt.date(2000, 2, 29)], pa.date64()),
+        "time": [dt.time(0), None, dt.time(23, 59, 59, 999_999)],
+        "time32": pa.array([dt.time(0), None, dt.time(23, 59, 59)], pa.time32("s")),
+        "naive": [dt.datetime(1, 1, 1), None, dt.datetime(9999, 12, 31, 23, 59, 59, 999_999)],
+        "zoned": pa.array([0, None, 1_288_486_800_000_000], pa.timestamp("us", "Europe/Berlin")),
+        "offset": pa.array([0, None, 1], pa.timestamp("s", "-03:30")),
+        "utc": pa.array([0, None, 1_000], pa.timestamp("ns", "UTC")),
+        "delta": [dt.timedelta(-1, 1, 1), None, dt.timedelta(10_000)],
+        "decimal": [Decimal("1.50"), None, Decimal("-123456789.01")],
+        "wide": pa.array([Decimal(10**60), None, Decimal(-1)], pa.decimal256(70, 0)),
+        "list": [[1, None], None, []],
+        "struct": [{"a": 1, "b": "x"}, None, {"a": None, "b": None}],
+        "map": pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int64())),
+        "category": pa.array(["a", None, "b"]).dictionary_encode(),
+        "runs": pa.RunEndEncodedArray.from_arrays([2, 3], [5, None]),
+    }
+)
