@@ -199,7 +199,7 @@ fn check<'py>(
             *value = better;
         }
     }
-    for value in given.positional.iter_mut().skip(places) {
+    for value in given.positional.iter_mut().skip(places).filter(|_| given.checked) {
         *value = received::unnamed(python, value, making)?;
     }
     let mut changed = Vec::new();
@@ -272,7 +272,8 @@ fn fit<'py>(
 ) -> Result<Option<Bound<'py, PyAny>>, Failure> {
     let mask = param.mask;
     let kind = kind_of(value);
-    if kind == Mask(0) || param.table.is_some() {
+    // A table that a Python program passes to who asks for nothing stays what it is.
+    if (kind == Mask(0) && checked) || param.table.is_some() {
         let wants = |kind| !mask.has(kind) && !mask.has(Mask::ANY);
         let is_rows = (kind == Mask::LIST || kind == Mask::DICT) && wants(kind);
         match received::argument(python, param, value, is_rows, making)? {
