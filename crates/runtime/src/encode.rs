@@ -106,11 +106,12 @@ fn write_table(
             Ok(spill.finish()?)
         }
     })?;
-    let (bytes, why) = match format {
-        Format::ArrowStream | Format::ArrowFile => (table.bytes(), "it is the result, and is sent"),
-        _ => (table.bytes(), "it is written in another format"),
+    let why = match format {
+        Format::ArrowStream | Format::ArrowFile => "it is the result, and is sent",
+        _ => "it is written in another format",
     };
-    copies.push(Copied { what: "the result".into(), bytes, why: why.into() });
+    let (what, bytes) = ("the result".into(), table.bytes());
+    copies.push(Copied { what, bytes, why: why.into() });
     Ok(outgoing(written))
 }
 
