@@ -12,11 +12,19 @@ use std::{
 
 use exuvia_embed::{EnvError, Interpreter, Options, StartError, pyo3::prelude::*};
 
+/// Set in the process that a test has for itself.
+const ALONE: &str = "EXUVIA_TEST_ALONE";
+
 /// The tests below that start an interpreter do it in a process of their own: there is but one in
-/// each. Runs the ignored test `name` there and returns what it printed.
+/// each. Whether this is that process.
+fn is_alone() -> bool {
+    env::var_os(ALONE).is_some()
+}
+
+/// Runs the test `name` in a process of its own, where [`is_alone`], and returns what it printed.
 fn alone(name: &str, set: &[(&str, &Path)]) -> String {
     let mut command = Command::new(env::current_exe().expect("this program"));
-    command.args(["--exact", name, "--ignored", "--nocapture"]).env_remove("VIRTUAL_ENV");
+    command.args(["--exact", name, "--nocapture"]).env(ALONE, "1").env_remove("VIRTUAL_ENV");
     // Such as PYTHONUNBUFFERED, with which nothing is left to be written.
     for (name, _) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"PYTHON")) {
         command.env_remove(name);
@@ -49,38 +57,57 @@ fn string(py: Python<'_>, code: &std::ffi::CStr) -> String {
 
 #[test]
 fn a_virtual_environment_is_honoured() {
+    if is_alone() {
+        return in_the_environment();
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let python = support::make_environment(folder.path());
-    alone("in_the_environment", &[("NAMED", &python), ("PREFIX", folder.path())]);
+    alone("a_virtual_environment_is_honoured", &[("NAMED", &python), ("PREFIX", folder.path())]);
 }
 
 #[test]
 fn an_environment_is_found_by_letters_beyond_ascii_in_any_locale() {
+    if is_alone() {
+        return in_the_environment();
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let prefix = folder.path().join("ümgebung");
     let python = support::make_environment(&prefix);
     for locale in ["C", "C.UTF-8"] {
         let locale = ("LC_ALL", Path::new(locale));
-        alone("in_the_environment", &[("NAMED", &python), ("PREFIX", &prefix), locale]);
+        alone(
+            "an_environment_is_found_by_letters_beyond_ascii_in_any_locale",
+            &[("NAMED", &python), ("PREFIX", &prefix), locale],
+        );
     }
 }
 
 #[test]
 fn an_activated_environment_is_taken_where_none_is_named() {
+    if is_alone() {
+        return in_the_environment();
+    }
     let folder = tempfile::tempdir().expect("a folder");
     support::make_environment(folder.path());
-    alone("in_the_environment", &[("VIRTUAL_ENV", folder.path()), ("PREFIX", folder.path())]);
+    alone(
+        "an_activated_environment_is_taken_where_none_is_named",
+        &[("VIRTUAL_ENV", folder.path()), ("PREFIX", folder.path())],
+    );
 }
 
 #[test]
 fn an_environment_may_be_named_by_its_folder() {
+    if is_alone() {
+        return in_the_environment();
+    }
     let folder = tempfile::tempdir().expect("a folder");
     support::make_environment(folder.path());
-    alone("in_the_environment", &[("NAMED", folder.path()), ("PREFIX", folder.path())]);
+    alone(
+        "an_environment_may_be_named_by_its_folder",
+        &[("NAMED", folder.path()), ("PREFIX", folder.path())],
+    );
 }
 
-#[test]
-#[ignore = "run by the tests above"]
 fn in_the_environment() {
     let named = env::var_os("NAMED").map(PathBuf::from);
     let prefix = PathBuf::from(env::var_os("PREFIX").expect("it is given"));
@@ -108,11 +135,12 @@ fn site_packages(prefix: &Path) -> PathBuf {
 
 #[test]
 fn a_process_has_one_interpreter() {
-    alone("only_the_first_start_succeeds", &[]);
+    if is_alone() {
+        return only_the_first_start_succeeds();
+    }
+    alone("a_process_has_one_interpreter", &[]);
 }
 
-#[test]
-#[ignore = "run by the test above"]
 fn only_the_first_start_succeeds() {
     // One that failed is none.
     let error = Interpreter::start(&options("/nowhere/python")).expect_err("it is not there");
@@ -166,11 +194,12 @@ fn what_is_no_python_is_refused_with_what_it_printed() {
 
 #[test]
 fn the_program_keeps_its_signals() {
-    alone("signals_are_as_before", &[]);
+    if is_alone() {
+        return signals_are_as_before();
+    }
+    alone("the_program_keeps_its_signals", &[]);
 }
 
-#[test]
-#[ignore = "run by the test above"]
 fn signals_are_as_before() {
     let before = signals();
     let python = Interpreter::start(&options(support::python())).expect("it starts");
@@ -188,12 +217,13 @@ fn signals() -> Vec<String> {
 
 #[test]
 fn what_python_printed_is_written_when_the_interpreter_is_dropped() {
-    let printed = alone("python_prints", &[]);
+    if is_alone() {
+        return python_prints();
+    }
+    let printed = alone("what_python_printed_is_written_when_the_interpreter_is_dropped", &[]);
     assert!(printed.contains("printed by Python"), "{printed}");
 }
 
-#[test]
-#[ignore = "run by the test above"]
 fn python_prints() {
     let python = Interpreter::start(&options(support::python())).expect("it starts");
     python.attach(|py| py.run(c"print('printed by Python')", None, None)).expect("it prints");
@@ -201,11 +231,12 @@ fn python_prints() {
 
 #[test]
 fn any_thread_may_attach_and_other_threads_run_meanwhile() {
-    alone("threads_attach", &[]);
+    if is_alone() {
+        return threads_attach();
+    }
+    alone("any_thread_may_attach_and_other_threads_run_meanwhile", &[]);
 }
 
-#[test]
-#[ignore = "run by the test above"]
 fn threads_attach() {
     let python = Interpreter::start(&options(support::python())).expect("it starts");
     // The thread that started it is not attached, or these would wait for ever.

@@ -23,25 +23,28 @@ pub(crate) fn too_wide(format: Format, limits: &Limits) -> ReadError {
     ReadError::too_large(format, format!("it has more than {} columns", limits.max_columns))
 }
 
-/// How deep types are nested in one another, at most.
-pub(crate) fn depth(data_type: &DataType) -> usize {
-    let deepest = match data_type {
-        DataType::Dictionary(_, values) => depth(values),
+/// The types that a type is made of.
+pub(crate) fn inner(data_type: &DataType) -> Vec<&DataType> {
+    match data_type {
+        DataType::Dictionary(_, values) => vec![values],
         DataType::List(child)
         | DataType::LargeList(child)
         | DataType::ListView(child)
         | DataType::LargeListView(child)
         | DataType::FixedSizeList(child, _)
         | DataType::Map(child, _)
-        | DataType::RunEndEncoded(_, child) => depth(child.data_type()),
-        DataType::Struct(children) => {
-            children.iter().map(|child| depth(child.data_type())).max().unwrap_or(0)
-        }
+        | DataType::RunEndEncoded(_, child) => vec![child.data_type()],
+        DataType::Struct(children) => children.iter().map(|child| child.data_type()).collect(),
         DataType::Union(children, _) => {
-            children.iter().map(|(_, child)| depth(child.data_type())).max().unwrap_or(0)
+            children.iter().map(|(_, child)| child.data_type()).collect()
         }
-        _ => 0,
-    };
+        _ => Vec::new(),
+    }
+}
+
+/// How deep types are nested in one another, at most.
+pub(crate) fn depth(data_type: &DataType) -> usize {
+    let deepest = inner(data_type).into_iter().map(depth).max().unwrap_or(0);
     deepest + 1
 }
 

@@ -25,10 +25,6 @@ COARSE = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s"}
 # The integers from 0 up to here have no gap in a float of so many bytes.
 EXACT = {2: 2**11, 4: 2**24, 8: 2**53}
 
-# Types that columns are made of by integers, and their width; 1970-01-01 as Python counts days.
-WHOLES = {"date64": "i8", "time32": "i4", "decimal32": "i4", "decimal64": "i8"}
-FIRST_DAY = 719_163
-
 # NumPy's format: magic, version 1.0 or later, length of the header, header, data.
 MAGIC = b"\x93NUMPY"
 # As NumPy itself: what is longer may be meant to break the parser.
@@ -303,53 +299,12 @@ def column_from_objects(array, name, copies, nulls=None, library="numpy"):
 
 def column_from_list(values, type, name, copies, why):
     """Python's objects as a column, of the type given, or of one that holds them all."""
-    kind = "" if type is None else type.partition("[")[0].partition("(")[0]
     try:
-        if kind in WHOLES:
-            column = column_from_wholes(values, type, kind)
-        else:
-            column = Column.from_objects(values, type)
+        column = Column.from_objects(values, type)
     except (TypeError, ValueError, OverflowError) as error:
         raise type_of(error)(f"{named(name)}: {error}") from None
     note(copies, name, size_of(column), why)
     return column
-
-
-def column_from_wholes(values, type, kind):
-    """A column of a type that `Column` makes of no objects, by the integers it has for them."""
-    import datetime
-    import decimal
-
-    import numpy
-
-    cls = {"date64": datetime.date, "time32": datetime.time}.get(kind, decimal.Decimal)
-    for value in values:
-        # Not of a subclass either: a datetime is a date, and more.
-        if value is not None and value.__class__ is not cls:
-            raise TypeError(f"a {value.__class__.__name__} is no value of {type}")
-    details = type[len(kind) + 1 : -1]
-    wholes = [0 if value is None else whole_of(value, kind, details) for value in values]
-    nulls = numpy.array([value is None for value in values], "?")
-    return Column.from_buffer(numpy.array(wholes, WHOLES[kind]), type, nulls)
-
-
-def whole_of(value, kind, details):
-    """The integer that a day, a time of day or a decimal is in a column."""
-    if kind == "date64":
-        return (value.toordinal() - FIRST_DAY) * 86_400_000
-    if kind == "time32":
-        seconds = (value.hour * 60 + value.minute) * 60 + value.second
-        per = 1_000_000 if details == "s" else 1000
-        whole, rest = divmod(seconds * 1_000_000 + value.microsecond, per)
-        rest = rest or value.tzinfo is not None
-    else:
-        precision, _, scale = details.partition(",")
-        scaled = value.scaleb(int(scale))
-        whole = int(scaled)
-        rest = scaled != whole or abs(whole) >= 10 ** int(precision)
-    if rest:
-        raise ValueError(f"{value} is no value of {kind}")
-    return whole
 
 
 def type_of(error):

@@ -220,18 +220,6 @@ fn is_wide(data_type: &DataType) -> bool {
         | DataType::Interval(_)
         | DataType::Utf8View
         | DataType::BinaryView => true,
-        DataType::Dictionary(_, values) => is_wide(values),
-        DataType::List(child)
-        | DataType::LargeList(child)
-        | DataType::ListView(child)
-        | DataType::LargeListView(child)
-        | DataType::FixedSizeList(child, _)
-        | DataType::Map(child, _)
-        | DataType::RunEndEncoded(_, child) => is_wide(child.data_type()),
-        DataType::Struct(children) => children.iter().any(|child| is_wide(child.data_type())),
-        DataType::Union(children, _) => {
-            children.iter().any(|(_, child)| is_wide(child.data_type()))
-        }
-        _ => false,
+        _ => schema::inner(data_type).into_iter().any(is_wide),
     }
 }

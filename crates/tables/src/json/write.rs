@@ -9,7 +9,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow_json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow_schema::{ArrowError, DataType, FieldRef, SchemaRef};
 
-use crate::{Format, WriteError, error::said, iso::Texts};
+use crate::{Format, WriteError, error::said, iso::Texts, schema::inner};
 
 /// So many bytes are gathered before they are written.
 const GATHERED: usize = 64 << 10;
@@ -186,16 +186,7 @@ fn refused(data_type: &DataType) -> Option<&'static str> {
             Some("binary: make text of it (base64, say), or use Arrow")
         }
         DataType::Union(..) => Some("a union: use Arrow"),
-        DataType::Dictionary(_, values) => refused(values),
-        DataType::List(child)
-        | DataType::LargeList(child)
-        | DataType::ListView(child)
-        | DataType::LargeListView(child)
-        | DataType::FixedSizeList(child, _)
-        | DataType::Map(child, _)
-        | DataType::RunEndEncoded(_, child) => refused(child.data_type()),
-        DataType::Struct(children) => children.iter().find_map(|child| refused(child.data_type())),
-        _ => None,
+        _ => inner(data_type).into_iter().find_map(refused),
     }
 }
 
