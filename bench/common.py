@@ -2,12 +2,15 @@
 
 import contextlib
 import datetime
+import json
 import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,3 +62,40 @@ def columns(title: str, rows: Sequence[Sequence[str]], note: str = "") -> str:
         for row in rows
     ]
     return "\n".join([title, *lines, *([note] if note else [])])
+
+
+class Asked:
+    """A contender's process: it answers each line that it is given by one of JSON."""
+
+    def __init__(self, name: str, python: str, code: str, cwd: Path) -> None:
+        self.name = name
+        # With -c there is no main module that children of multiprocessing would import again.
+        self.process = subprocess.Popen(
+            [python, "-c", code],
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.hear()
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Have it do something."""
+        assert self.process.stdin is not None
+        print(line, file=self.process.stdin, flush=True)
+        return self.hear()
+
+    def hear(self) -> dict[str, Any]:
+        """Read one line of its."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"error: {self.name} ended (see above)")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()

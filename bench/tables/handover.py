@@ -1,9 +1,7 @@
 """Handing a table to a worker of the same machine: every way in turn, and figures in columns."""
 
 import contextlib
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import data
+from common import Asked
 from workers import report
 
 HERE = Path(__file__).resolve().parent
@@ -76,42 +75,14 @@ def ways() -> list[Way]:
 # === asking contenders ===
 
 
-class Running:
+class Running(Asked):
     """A contender's process."""
 
     def __init__(self, key: str, rows: int, rest: float) -> None:
         self.key = key
         python = sys.executable if key == "exuvia" else str(PEERS)
-        # With -c there is no main module that children of multiprocessing would import again.
-        self.process = subprocess.Popen(
-            [python, "-c", f"import contenders; contenders.main({key!r}, {rows}, {rest})"],
-            cwd=HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.hear()
-
-    def ask(self, line: str) -> dict[str, Any]:
-        """Have it do something."""
-        assert self.process.stdin is not None
-        print(line, file=self.process.stdin, flush=True)
-        return self.hear()
-
-    def hear(self) -> dict[str, Any]:
-        """Read one line of its."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"error: {self.key} ended (see above)")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """Let it end."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        code = f"import contenders; contenders.main({key!r}, {rows}, {rest})"
+        super().__init__(key, python, code, HERE)
 
 
 @contextlib.contextmanager

@@ -8,14 +8,13 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import report
+from common import Asked
 
 HERE = Path(__file__).resolve().parent
 # What the ratios are to.
@@ -133,42 +132,13 @@ IMPORTS = ("numpy", "pyarrow", "pandas", "polars", "sklearn.cluster")
 # === asking contenders ===
 
 
-class Running:
+class Running(Asked):
     """A contender's process."""
 
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
-        # With -c there is no main module that children of multiprocessing would import again.
         code = f"import contenders; contenders.main({contender.key!r}, {contender.module!r})"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.hear()
-
-    def ask(self, line: str) -> dict[str, Any]:
-        """Have it do something."""
-        assert self.process.stdin is not None
-        print(line, file=self.process.stdin, flush=True)
-        return self.hear()
-
-    def hear(self) -> dict[str, Any]:
-        """Read one line of its."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"error: {self.contender.name} ended (see above)")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """Let it end."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        super().__init__(contender.name, sys.executable, code, HERE)
 
 
 @contextlib.contextmanager
