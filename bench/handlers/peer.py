@@ -1,7 +1,9 @@
-"""The same handler for the peers, as FastAPI's own documentation writes one."""
+"""The same handlers for FastAPI, as its own documentation writes them."""
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from trades_pydantic import Confirmation, Line, Trade
+from words import confirmation_of
 
 # No documentation pages: they cost nothing per request, and nobody asks for them here.
 app = FastAPI(openapi_url=None)
@@ -21,3 +23,8 @@ class Reply(BaseModel):
 @app.post("/handler/greet")
 async def greet(greeting: Greeting) -> Reply:
     return Reply(message="hello, " + greeting.name, n=greeting.n + 1)
+
+
+@app.post("/trades/confirm")
+async def confirm(trade: Trade) -> Confirmation:
+    return confirmation_of(trade, Confirmation, Line)

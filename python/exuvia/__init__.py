@@ -28,6 +28,7 @@ from exuvia._native import (
     series_of,
     share,
 )
+from exuvia.current import CurrentCall, current_call
 from exuvia.errors import (
     CallCancelledError,
     CallError,
@@ -37,6 +38,7 @@ from exuvia.errors import (
     HostError,
     InputError,
     LoadError,
+    RequestRefusedError,
     ResultError,
     WorkerCrashedError,
     WorkerLostError,
@@ -52,6 +54,7 @@ __all__ = [
     "CallTimeoutError",
     "Column",
     "Copied",
+    "CurrentCall",
     "Diagnostics",
     "Field",
     "HandlerError",
@@ -61,6 +64,7 @@ __all__ = [
     "ImageStatus",
     "InputError",
     "LoadError",
+    "RequestRefusedError",
     "Outcome",
     "ResultError",
     "Results",
@@ -74,6 +78,7 @@ __all__ = [
     "WorkerStatus",
     "call",
     "consume",
+    "current_call",
     "produce",
     "series",
     "series_of",

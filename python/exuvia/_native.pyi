@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, final
@@ -10,6 +10,7 @@ __all__ = [
     "Field",
     "MalformedError",
     "Pool",
+    "Probe",
     "Results",
     "Shared",
     "Stream",
@@ -108,6 +109,14 @@ class Shared:
     def nbytes(self) -> int: ...
 
 def share(obj: object) -> Shared: ...
+
+# For tests: what a handler would be called with.
+@final
+class Probe:
+    def __new__(cls, function: Callable[..., Any]) -> Probe: ...
+    def arguments(
+        self, body: bytes, text: list[tuple[str, str]] = [], lines: bool = False
+    ) -> tuple[tuple[Any, ...], dict[str, Any] | None]: ...
 
 @final
 class Table:

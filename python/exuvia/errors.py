@@ -13,6 +13,7 @@ __all__ = [
     "HostError",
     "InputError",
     "LoadError",
+    "RequestRefusedError",
     "ResultError",
     "WorkerCrashedError",
     "WorkerLostError",
@@ -57,6 +58,15 @@ class InputError(CallError, ValueError):
     """The arguments do not fit the handler, or could not be read."""
 
 
+class RequestRefusedError(CallError):
+    """The handler refused the request: its exception has an ``exuvia_status`` of 400 to 499."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status it gave."""
+        return int(self.failure["status"])
+
+
 class ResultError(CallError):
     """The handler returned something that cannot be sent back, or not be read here."""
 
@@ -93,6 +103,7 @@ _CLASSES: dict[str, type[CallError]] = {
     "malformed": InputError,
     "input": InputError,
     "exception": HandlerError,
+    "refused": RequestRefusedError,
     "result": ResultError,
     "timeout": CallTimeoutError,
     "crash": WorkerCrashedError,

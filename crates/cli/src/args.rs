@@ -21,6 +21,7 @@ Examples:
   exuvia serve algos/ --port 9000               serve each Python file of a folder
   exuvia serve                                  serve what exuvia.toml lists
   exuvia serve algos/ --list                    show the routes
+  exuvia openapi algos/                         print them as an OpenAPI document
   exuvia call weather.py:seattle                call one function, print its result
   exuvia call weather.py:spread --arg unit=C --in days.json --out spread.ndjson
   exuvia config                                 show every setting and where it comes from";
@@ -59,6 +60,7 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve())
+        .subcommand(openapi())
         .subcommand(call())
         .subcommand(config())
 }
@@ -85,6 +87,18 @@ fn serve() -> Command {
         )
         .arg(switch("list", "Load the targets, print their routes and end"))
         .arg(switch("json", "With --list: print the routes as JSON"))
+        .args(setting_args(Cmd::Serve))
+}
+
+fn openapi() -> Command {
+    Command::new("openapi")
+        .about("Print the OpenAPI document of what `serve` would serve")
+        .arg(
+            Arg::new("target")
+                .value_name("TARGET")
+                .action(ArgAction::Append)
+                .help("What to describe: as for `serve`"),
+        )
         .args(setting_args(Cmd::Serve))
 }
 

@@ -182,6 +182,7 @@ impl Asked {
             handler_timeouts: HashMap::new(),
             max_payload: MAX_PAYLOAD,
             max_table: settings.size("max-table"),
+            tolerant: false,
             max_output: settings.size("max-output"),
             start_timeout: settings.duration("start-timeout"),
             output: Arc::new(|line: OutputLine| terminal::say(&line.text)),

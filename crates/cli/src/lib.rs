@@ -7,19 +7,24 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod backend;
 mod call;
 mod config;
+mod declared;
 pub mod docs;
+mod edge;
 mod exit;
 mod formats;
 mod image;
 mod input;
 mod json;
+mod listen;
 mod logging;
 mod output;
 mod project;
 mod render;
 mod resolve;
+mod route_config;
 mod routes;
 mod serve;
 mod settings;
@@ -76,7 +81,11 @@ pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Interpreter) -
         "config" => config::run(matches, &cwd, &variables),
         name => {
             let origins = Origins { cwd, variables: variables.clone(), runtime, python };
-            if name == "serve" { serve::run(matches, origins) } else { call::run(matches, origins) }
+            match name {
+                "serve" => serve::run(matches, false, origins),
+                "openapi" => serve::run(matches, true, origins),
+                _ => call::run(matches, origins),
+            }
         }
     });
     match result {

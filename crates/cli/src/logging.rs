@@ -1,6 +1,9 @@
 //! The log on stderr.
 
-use tracing_subscriber::{filter::LevelFilter, fmt};
+use tracing_subscriber::{
+    filter::{EnvFilter, LevelFilter},
+    fmt,
+};
 
 use crate::{
     resolve::{Resolved, Variables},
@@ -11,8 +14,11 @@ use crate::{
 /// called twice) that one stays.
 pub(crate) fn start(settings: &Resolved, variables: &Variables) {
     let level = settings.text("log-level").parse().unwrap_or(LevelFilter::INFO);
+    // They tell of every frame, and a client may send many.
+    let theirs = level.min(LevelFilter::WARN);
+    let filter = EnvFilter::new(format!("{level},h2={theirs},hyper={theirs},hyper_util={theirs}"));
     let builder = fmt()
-        .with_max_level(level)
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
         // A closed stderr must not end the server.

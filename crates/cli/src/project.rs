@@ -1,6 +1,7 @@
 //! The project file: `exuvia.toml`, or `[tool.exuvia]` in `pyproject.toml`.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     ffi::OsStr,
     ops::Range,
@@ -16,7 +17,8 @@ use toml::{
 use crate::{
     exit::Stop,
     settings::{self, SETTINGS, Setting},
-    value::{self, Kind, Value},
+    route_config::{RouteKey, RouteSettings},
+    value::{Kind, Value},
 };
 
 pub(crate) const OWN_FILE: &str = "exuvia.toml";
@@ -175,42 +177,76 @@ impl Source<'_> {
 
     /// `[routes."weather/spread"]` tables.
     fn routes(&self, routes: &DeTable<'_>) -> Result<Value, Stop> {
-        let mut limits = BTreeMap::new();
+        let mut all = BTreeMap::new();
         for (route, table) in routes {
-            let name = value::route_name(route.get_ref())
+            let key = RouteKey::parse(route.get_ref())
                 .map_err(|message| self.error(route.span(), &message))?;
+            let name = key.text();
             let DeValue::Table(entries) = table.get_ref() else {
                 let message =
                     format!("`routes.\"{name}\"` must be a table, like {{ timeout = \"5s\" }}");
                 return Err(self.error(table.span(), &message));
             };
+            let (line, _) = position(self.text, route.span().start);
+            let mut said = RouteSettings { line, ..RouteSettings::default() };
             for (key, value) in entries {
-                if key.get_ref() != "timeout" {
-                    let hint = suggest::did_you_mean(key.get_ref(), ["timeout"]);
-                    let message = format!(
-                        "a route has no setting `{}`, only `timeout`.{hint}",
-                        key.get_ref()
-                    );
-                    return Err(self.error(key.span(), &message));
+                self.option(&mut said, key, value)?;
+            }
+            let wrong = match (&key, &said.handler) {
+                (RouteKey::Path { .. }, None) => {
+                    Some("needs `handler`: the module:function that answers")
                 }
-                let limit = match value.get_ref() {
-                    DeValue::String(text) => value::duration(text, false),
-                    DeValue::Integer(number) => value::duration(number.as_str(), false),
-                    DeValue::Float(number) => value::duration(number.as_str(), false),
-                    _ => Err(format!("must be {}", Kind::Duration { zero: false }.expected())),
-                };
-                let limit = limit.map_err(|message| {
-                    self.error(value.span(), &format!("`timeout`: {message}"))
-                })?;
-                limits.insert(name.clone(), limit);
+                (RouteKey::Own(_), Some(_)) => {
+                    Some("is the route its handler has anyway, so `handler` cannot be set")
+                }
+                _ => None,
+            };
+            if let Some(wrong) = wrong {
+                return Err(self.error(route.span(), &format!("`{name}` {wrong}")));
+            }
+            if all.insert(name.clone(), said).is_some() {
+                return Err(self.error(route.span(), &format!("`{name}` is there twice")));
             }
         }
-        Ok(Value::Routes(limits))
+        Ok(Value::Routes(all))
+    }
+
+    fn option(
+        &self,
+        said: &mut RouteSettings,
+        key: &Spanned<Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), Stop> {
+        let name = key.get_ref();
+        if !RouteSettings::has(name) {
+            let message = RouteSettings::unknown(name);
+            return Err(self.error(key.span(), &message));
+        }
+        said.set(name, &plain(value.get_ref()))
+            .map_err(|message| self.error(value.span(), &format!("`{name}`: {message}")))
     }
 
     fn error(&self, span: Range<usize>, message: &str) -> Stop {
         let (line, column) = position(self.text, span.start);
         Stop::usage(format!("{}:{line}:{column}: {message}", self.name))
+    }
+}
+
+/// A value of a file as JSON has it.
+fn plain(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Integer(number) => match number.as_str().replace('_', "").parse::<i64>() {
+            Ok(whole) if number.radix() == 10 => whole.into(),
+            _ => number.to_string().into(),
+        },
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok().into(),
+        DeValue::Datetime(date) => date.to_string().into(),
+        DeValue::Array(items) => items.iter().map(|item| plain(item.get_ref())).collect(),
+        DeValue::Table(table) => serde_json::Value::Object(
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), plain(value.get_ref()))).collect(),
+        ),
     }
 }
 
@@ -357,11 +393,24 @@ timeout = "5s"
             ("log-format = \"xml\"", "1:14: `log-format`: `xml` is not one of human, json."),
             (
                 "[routes.weather]\ntimeout = \"5s\"",
-                "1:9: `weather` is not a route: write module/function, like weather/spread",
+                "1:9: `weather` is not a route: write `GET /path`, or module/function like \
+                 weather/spread",
             ),
             (
                 "[routes.\"a/b\"]\ntimeot = \"5s\"",
-                "2:1: a route has no setting `timeot`, only `timeout`. Did you mean `timeout`?",
+                "2:1: a route has no option `timeot`. Did you mean `timeout`?",
+            ),
+            (
+                "[routes.\"GET /a\"]\ntimeout = \"5s\"",
+                "1:9: `GET /a` needs `handler`: the module:function that answers",
+            ),
+            (
+                "[routes.\"a/b\"]\nhandler = \"a:b\"",
+                "1:9: `a/b` is the route its handler has anyway, so `handler` cannot be set",
+            ),
+            (
+                "[routes.\"GTE /a\"]\nhandler = \"a:b\"",
+                "1:9: `GTE` is not one of GET, POST, PUT, PATCH, DELETE. Did you mean `GET`?",
             ),
             ("runtime = \"x\"", "1:1: there is no setting `runtime`."),
             ("port = ", "1:8: "),

@@ -84,7 +84,7 @@ pub(crate) fn stop(
 pub(crate) fn exit(failure: &Failure) -> Exit {
     match failure {
         Failure::Exception { .. } | Failure::Result { .. } => Exit::Raised,
-        Failure::Malformed { .. } | Failure::Input { .. } => Exit::Input,
+        Failure::Malformed { .. } | Failure::Input { .. } | Failure::Refused { .. } => Exit::Input,
         Failure::Load { .. } => Exit::NotFound,
         Failure::Timeout { .. } => Exit::TimedOut,
         Failure::Crash { .. }
@@ -101,6 +101,7 @@ fn headline(failure: &Failure, around: &Around<'_>) -> String {
     match failure {
         Failure::Malformed { message } => format!("the input cannot be read: {message}"),
         Failure::Input { .. } => format!("the input does not fit {name}"),
+        Failure::Refused { .. } => format!("{name} refused the input: {failure}"),
         Failure::Exception { class, message, .. } => match (class.as_str(), message.trim()) {
             (class, "") => format!("{name} failed with {class}"),
             // Python shows only the key.
@@ -298,7 +299,9 @@ mod tests {
             reads: false,
             params: vec![param],
             doc: String::new(),
+            open: false,
             returns: String::new(),
+            routes: Vec::new(),
         };
         let environment = Environment {
             executable: "/srv/my app/.venv/bin/python".into(),

@@ -14,6 +14,7 @@ use exuvia_core::suggest;
 use crate::{
     exit::Stop,
     project::Project,
+    route_config::RouteSettings,
     settings::{Cmd, SETTINGS, Setting},
     value::{Kind, Value},
 };
@@ -157,7 +158,9 @@ fn routes(
             let value = setting.kind.parse(text);
             let value = value.map_err(|message| Stop::usage(format!("--{flag}: {message}")))?;
             if let Value::Routes(routes) = value {
-                all.extend(routes);
+                for (route, said) in routes {
+                    all.entry(route).or_insert_with(RouteSettings::default).extend(said);
+                }
             }
             origin = Origin::Flag(flag);
         }
@@ -205,6 +208,15 @@ impl Resolved {
     pub(crate) fn text(&self, key: &str) -> &str {
         match self.value(key) {
             Some(Value::Text(text)) => text,
+            other => mismatch(key, other),
+        }
+    }
+
+    /// The same of a setting that may have no value.
+    pub(crate) fn maybe_text(&self, key: &str) -> Option<&str> {
+        match self.value(key) {
+            Some(Value::Text(text)) => Some(text),
+            None => None,
             other => mismatch(key, other),
         }
     }
@@ -261,7 +273,7 @@ impl Resolved {
         }
     }
 
-    pub(crate) fn routes(&self) -> BTreeMap<String, Duration> {
+    pub(crate) fn routes(&self) -> BTreeMap<String, RouteSettings> {
         match self.value("routes") {
             Some(Value::Routes(routes)) => routes.clone(),
             _ => BTreeMap::new(),
@@ -334,8 +346,8 @@ mod tests {
     #[test]
     fn routes_add_up() {
         let limits = BTreeMap::from([
-            ("a/f".to_owned(), Duration::from_secs(1)),
-            ("a/g".to_owned(), Duration::from_secs(2)),
+            ("a/f".to_owned(), RouteSettings::timeout(Duration::from_secs(1))),
+            ("a/g".to_owned(), RouteSettings::timeout(Duration::from_secs(2))),
         ]);
         let file = project(&[("routes", Value::Routes(limits), 9)]);
         let flags = Flags::from([("routes", vec!["a/g=7s".into(), "/b/h=3s".into()])]);

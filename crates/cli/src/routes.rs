@@ -1,8 +1,10 @@
 //! What `serve` says about its routes.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use exuvia_core::{HandlerInfo, Param};
+use exuvia_serve::Route;
+use serde_json::Map;
 
 /// How many lines to paste are shown.
 const PASTED: usize = 3;
@@ -12,63 +14,123 @@ pub(crate) fn path(handler: &HandlerInfo) -> String {
     format!("/{}/{}", handler.module, handler.name)
 }
 
-/// One line for each route: path, signature, the first line of the doc.
-pub(crate) fn table(handlers: &[impl AsRef<HandlerInfo>]) -> Vec<String> {
-    let paths: Vec<String> = handlers.iter().map(|handler| path(handler.as_ref())).collect();
-    let width = paths.iter().map(|path| path.chars().count()).max().unwrap_or(0);
-    let line = |(handler, path): (&_, &String)| {
-        let handler: &HandlerInfo = AsRef::as_ref(handler);
-        let mut line = format!("POST {path:width$}  {}", handler.signature());
+/// A route as it is listed.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    /// `GET`, or `PUT,POST`.
+    pub(crate) methods: String,
+    pub(crate) path: String,
+    pub(crate) handler: Arc<HandlerInfo>,
+    /// What the query may give.
+    query: Vec<String>,
+    stub: bool,
+}
+
+// === impl Listed ===
+
+impl From<&Route> for Listed {
+    fn from(route: &Route) -> Self {
+        let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
+        Self {
+            methods: methods.join(","),
+            path: route.path.clone(),
+            handler: route.target.info().clone(),
+            query: route.query_params(),
+            stub: route.stub,
+        }
+    }
+}
+
+/// One line for each route: methods, path, signature, the first line of the doc.
+pub(crate) fn table(routes: &[Listed]) -> Vec<String> {
+    let letters = |text: &String| text.chars().count();
+    let method = routes.iter().map(|route| letters(&route.methods)).max().unwrap_or(0);
+    let path = routes.iter().map(|route| letters(&route.path)).max().unwrap_or(0);
+    let line = |route: &Listed| {
+        let handler = &route.handler;
+        let mut line = format!("{:method$} {:path$}  {}", route.methods, route.path, handler.signature());
         if let Some(doc) = handler.doc.lines().next().filter(|doc| !doc.is_empty()) {
             // Writing to a String cannot fail.
             let _ = write!(line, "  # {doc}");
         }
         line
     };
-    handlers.iter().zip(&paths).map(line).collect()
+    routes.iter().map(line).collect()
 }
 
 /// The routes as data.
-pub(crate) fn json(handlers: &[impl AsRef<HandlerInfo>]) -> serde_json::Value {
-    let route = |handler: &_| {
-        let handler: &HandlerInfo = AsRef::as_ref(handler);
+pub(crate) fn json(routes: &[Listed]) -> serde_json::Value {
+    let route = |route: &Listed| {
+        let handler = &route.handler;
         serde_json::json!({
-            "method": "POST",
-            "path": path(handler),
+            "method": route.methods,
+            "path": route.path,
             "handler": handler.target(),
             "signature": handler.signature(),
             "doc": handler.doc,
             "params": handler.params,
             "returns": handler.returns,
             "kind": handler.kind,
+            "stub": route.stub,
         })
     };
-    handlers.iter().map(route).collect()
+    routes.iter().map(route).collect()
 }
 
 /// Lines to paste into a shell, those first that need no thought: handlers as they are, handlers
 /// with their own defaults, then those whose arguments are for the reader to fill in.
-pub(crate) fn to_paste(handlers: &[impl AsRef<HandlerInfo>], base: &str) -> Vec<String> {
-    let (ready, mut others): (Vec<&HandlerInfo>, Vec<_>) =
-        handlers.iter().map(AsRef::as_ref).partition(|handler| required(handler).next().is_none());
-    others.sort_by_key(|handler| required(handler).count());
-    let url = |handler: &HandlerInfo| format!("{base}{}", escaped(&path(handler)));
-    let plain =
-        ready.iter().map(|handler| format!("curl -s {} -X POST | head -c 300", url(handler)));
-    // Only our own examples and Python names are in the data: no quote to escape.
-    let with = |handler: &HandlerInfo, data: serde_json::Map<String, serde_json::Value>| {
-        let (url, data) = (url(handler), serde_json::Value::from(data));
-        format!("curl -s {url} -H 'content-type: application/json' -d '{data}' | head -c 300")
-    };
-    let defaults = ready.iter().filter_map(|handler| Some(with(handler, defaults(handler)?)));
-    let filled = others.iter().map(|handler| {
-        let members = required(handler);
-        with(
-            handler,
-            members.map(|param| (param.name.clone(), example(&param.annotation))).collect(),
-        )
+pub(crate) fn to_paste(routes: &[Listed], base: &str) -> Vec<String> {
+    let needs = |route: &Listed| required(&route.handler).count();
+    let (ready, mut others): (Vec<&Listed>, Vec<_>) =
+        routes.iter().partition(|route| needs(route) == 0 && !route.path.contains('{'));
+    others.sort_by_key(|route| needs(route));
+    let plain = ready.iter().map(|route| line(route, base, Map::new()));
+    let defaults = ready
+        .iter()
+        .filter(|route| route.methods.contains("POST"))
+        .filter_map(|route| Some(line(route, base, defaults(&route.handler)?)));
+    let filled = others.iter().map(|route| {
+        let members = required(&route.handler);
+        let members = members.map(|param| (param.name.clone(), example(&param.annotation)));
+        line(route, base, members.collect())
     });
     plain.chain(defaults).chain(filled).take(PASTED).collect()
+}
+
+/// A call of a route with these arguments. Only our own examples and Python names are in them: no
+/// quote to escape.
+fn line(route: &Listed, base: &str, mut arguments: Map<String, serde_json::Value>) -> String {
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let segment = |segment: &str| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+        Some(name) => {
+            let value = arguments.remove(name.trim_start_matches('*')).map(text);
+            escaped(&value.unwrap_or_else(|| "text".into()))
+        }
+        None => escaped(segment),
+    };
+    let path = route.path.split('/').map(segment).collect::<Vec<_>>().join("/");
+    let asked: Vec<String> = route
+        .query
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", escaped(&text(arguments.remove(name)?)))))
+        .collect();
+    let query = if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) };
+    let method = route.methods.split(',').next().unwrap_or("POST");
+    let quote = if query.is_empty() { "" } else { "'" };
+    let url = format!("{quote}{base}{path}{query}{quote}");
+    let call = match (method, arguments.is_empty()) {
+        ("GET", _) => format!("curl -s {url}"),
+        (method, true) => format!("curl -s {url} -X {method}"),
+        (method, false) => {
+            let data = serde_json::Value::from(arguments);
+            let method = if method == "POST" { String::new() } else { format!(" -X {method}") };
+            format!("curl -s {url}{method} -H 'content-type: application/json' -d '{data}'")
+        }
+    };
+    format!("{call} | head -c 300")
 }
 
 /// The defaults of a handler that are plain numbers or true and false, if it has any.
@@ -122,20 +184,18 @@ fn escaped(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use exuvia_core::HandlerKind;
 
     use super::*;
 
-    fn handler(name: &str, params: &[(&str, &str, bool)], doc: &str) -> Arc<HandlerInfo> {
+    fn handler(name: &str, params: &[(&str, &str, bool)], doc: &str) -> Listed {
         let param = |(name, annotation, required): &(&str, &str, bool)| Param {
             name: (*name).into(),
             annotation: (*annotation).into(),
             required: *required,
             default: (!required).then(|| if *annotation == "int" { "3" } else { "None" }.into()),
         };
-        Arc::new(HandlerInfo {
+        let handler = HandlerInfo {
             module: "weather".into(),
             name: name.into(),
             kind: HandlerKind::Sync,
@@ -143,8 +203,17 @@ mod tests {
             reads: false,
             params: params.iter().map(param).collect(),
             doc: doc.into(),
+            open: false,
             returns: String::new(),
-        })
+            routes: Vec::new(),
+        };
+        Listed {
+            methods: "POST".into(),
+            path: path(&handler),
+            handler: Arc::new(handler),
+            query: Vec::new(),
+            stub: false,
+        }
     }
 
     #[test]
@@ -183,6 +252,16 @@ mod tests {
                  -d '{\"days\":3}' | head -c 300",
             ]
         );
+    }
+
+    #[test]
+    fn paths_and_queries_are_filled_in() {
+        let mut route = handler("near", &[("city", "str", true), ("days", "int", true)], "");
+        route.methods = "GET".into();
+        route.path = "/near/{city}".into();
+        route.query = vec!["days".into()];
+        let pasted = to_paste(&[route], "http://h");
+        assert_eq!(pasted, ["curl -s 'http://h/near/text?days=1' | head -c 300"]);
     }
 
     #[test]

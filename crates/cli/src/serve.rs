@@ -2,36 +2,39 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use clap::ArgMatches;
-use exuvia_core::{HandlerInfo, suggest};
+use exuvia_core::Broken;
 use exuvia_env::Environment;
-use exuvia_host::{ImageConfig, OutputLine, Pool, PoolConfig, PoolStatus, StartMethod};
-use exuvia_observe::Metrics;
-use exuvia_serve::{Backend, Readiness, Route, Server, ServerConfig};
-use tokio::{net::TcpSocket, sync::oneshot};
+use exuvia_host::{ImageConfig, Pool, PoolConfig, PoolStatus, StartMethod};
+use exuvia_observe::{Metrics, trace};
+use exuvia_serve::{Listeners, Route, Server, ServerConfig, spec};
+use tokio::sync::oneshot;
 
 use crate::{
     args,
+    backend::{self, PoolBackend, Shown},
+    declared::Declared,
+    edge,
     exit::{Exit, Stop},
-    image, logging, project,
+    image,
+    listen::bind,
+    logging, project,
     resolve::{self, Resolved},
-    routes,
+    routes::{self, Listed},
     settings::Cmd,
     signals::{self, Scale, Scaling, Signals},
     start::{self, Origins, aside},
     targets::{self, Plan},
     terminal,
 };
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
 
 /// How long answers may take to leave once every call has ended.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -45,20 +48,37 @@ struct Asked {
     list: Option<Format>,
 }
 
+/// What there is to serve.
+#[derive(Default)]
+struct Served {
+    routes: Vec<Route>,
+    /// What the stubs among them take and give.
+    stubs: serde_json::Value,
+}
+
 /// How the routes are listed.
 #[derive(Clone, Copy)]
 enum Format {
     Human,
     Json,
+    /// The document that describes them.
+    OpenApi,
 }
 
-/// The pool, as the server asks after it.
-struct PoolBackend(Arc<Pool>);
-
 /// Runs the command.
-pub(crate) fn run(matches: &ArgMatches, origins: Origins) -> Result<Exit, Stop> {
-    let asked = Asked::read(matches, &origins)?;
+pub(crate) fn run(
+    matches: &ArgMatches,
+    as_document: bool,
+    origins: Origins,
+) -> Result<Exit, Stop> {
+    let asked = Asked::read(matches, as_document, &origins)?;
     logging::start(&asked.settings, &origins.variables);
+    // What waits to be sent is sent when this is dropped, after the runtime.
+    let _traces = trace::start(env!("CARGO_PKG_VERSION"))
+        .map_err(|error| Stop::usage(error.to_string()))?;
+    if !trace::BUILT_IN && origins.variables.contains_key(OsStr::new(trace::ENDPOINT)) {
+        tracing::debug!("{} is set, but this build has no traces", trace::ENDPOINT);
+    }
     let runtime = start::event_loop()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
@@ -82,22 +102,25 @@ pub(crate) fn run(matches: &ArgMatches, origins: Origins) -> Result<Exit, Stop> 
 // === impl Asked ===
 
 impl Asked {
-    fn read(matches: &ArgMatches, origins: &Origins) -> Result<Self, Stop> {
+    fn read(matches: &ArgMatches, as_document: bool, origins: &Origins) -> Result<Self, Stop> {
         let cwd = &origins.cwd;
+        let flag = |name| !as_document && matches.get_flag(name);
         let typed: Vec<String> =
             matches.get_many::<String>("target").into_iter().flatten().cloned().collect();
-        let list = match (matches.get_flag("list"), matches.get_flag("json")) {
-            (true, true) => Some(Format::Json),
-            (true, false) => Some(Format::Human),
-            (false, true) => return Err(Stop::usage("--json goes with --list")),
-            (false, false) => None,
+        let list = match (as_document, flag("list"), flag("json")) {
+            (true, ..) => Some(Format::OpenApi),
+            (false, true, true) => Some(Format::Json),
+            (false, true, false) => Some(Format::Human),
+            (false, false, true) => return Err(Stop::usage("--json goes with --list")),
+            (false, false, false) => None,
         };
         let sorted = targets::sort(&typed, cwd)?;
         let found = if sorted.project.is_none() { project::discover(cwd)? } else { None };
         let project = sorted.project.as_ref().or(found.as_ref());
         let flags = args::flags(matches, Cmd::Serve);
         let settings = resolve::resolve(Cmd::Serve, &flags, &origins.variables, project)?;
-        let plan = targets::plan(&sorted, settings.list("targets"), project, cwd)?;
+        let has_document = settings.path("openapi").is_some();
+        let plan = targets::plan(&sorted, settings.list("targets"), project, cwd, has_document)?;
         let mut image = image::config(&settings, project, &plan, cwd)?;
         if list.is_some() {
             // One worker for no call: a zygote would only come in between.
@@ -110,11 +133,61 @@ impl Asked {
     /// instead.
     async fn start(self, origins: Origins) -> Result<Option<Serving>, Stop> {
         let as_json = logging::is_json(&self.settings);
+        let document = self.document()?;
         // First, because it fails fastest: nobody waits for imports to hear of a taken port.
         let listener = match self.list {
             Some(_) => None,
             None => Some(bind(self.settings.text("host"), self.settings.port("port")).await?),
         };
+        let admin = match self.list {
+            Some(_) => None,
+            None => edge::admin(&self.settings).await?,
+        };
+        let metrics = Metrics::new();
+        let shown = Shown::default();
+        let (asked, pool) = self.pool(origins, &metrics, &shown).await?;
+        let served = asked.routes(pool.as_ref(), document)?;
+        let listed: Vec<Listed> = served.routes.iter().map(Listed::from).collect();
+        let Some((listener, address)) = listener else {
+            return asked.print_list(served, listed, pool, metrics).await.map(|()| None);
+        };
+        let server = asked.server(served, pool.clone(), metrics, address.ip().is_loopback())?;
+        // It is set nowhere else.
+        let _ = shown.set(server.clone());
+        if let Some(pool) = &pool {
+            image::tell(&pool.image(), as_json);
+        }
+        let base = format!("http://{address}");
+        if as_json {
+            tracing::info!(url = base, routes = listed.len(), "listening");
+        } else {
+            announce(&listed, &base, address);
+        }
+        let admin = admin.map(|(admin, address)| {
+            let pages = format!("http://{address}");
+            if as_json {
+                tracing::info!(url = pages, "pages");
+            } else {
+                terminal::say(&format!("pages on {pages}"));
+            }
+            admin
+        });
+        let drain = asked.settings.duration("drain-timeout");
+        let listeners = Listeners { data: listener, admin };
+        Ok(Some(Serving { pool, server, listeners, drain }))
+    }
+
+    /// The workers, where there is anything for them to do.
+    async fn pool(
+        self,
+        origins: Origins,
+        metrics: &Arc<Metrics>,
+        shown: &Shown,
+    ) -> Result<(Self, Option<Arc<Pool>>), Stop> {
+        if self.plan.specs.is_empty() {
+            return Ok((self, None));
+        }
+        let as_json = logging::is_json(&self.settings);
         let cwd = origins.cwd.clone();
         let found = aside(move || {
             let (environment, runtime) = start::find(&origins, &self.settings, &self.plan)?;
@@ -130,32 +203,83 @@ impl Asked {
         } else {
             terminal::say(&format!("python: {environment}"));
         }
-        let metrics = Metrics::new();
-        let config = asked.config(&environment, runtime, metrics.clone());
+        let config = asked.config(&environment, runtime, metrics.clone(), shown);
         let pool = start::pool(config, &environment, &asked.typed, &cwd, true).await?;
-        let handlers = pool.handlers();
-        asked.check_routes(&handlers)?;
-        let Some((listener, address)) = listener else {
-            return asked.print_list(&handlers, &pool).await.map(|()| None);
-        };
-        let server = asked.server(&pool, metrics, address)?;
-        image::tell(&pool.image(), as_json);
-        let base = format!("http://{address}");
-        if as_json {
-            tracing::info!(url = base, routes = handlers.len(), "listening");
-        } else {
-            announce(&handlers, &base, address);
+        for Broken { module, message, traceback, .. } in pool.broken() {
+            tracing::error!(module, traceback, "{message}; the others are served");
         }
-        let drain = asked.settings.duration("drain-timeout");
-        Ok(Some(Serving { pool, server, listener, drain }))
+        Ok((asked, Some(pool)))
     }
 
-    async fn print_list(&self, handlers: &[Arc<HandlerInfo>], pool: &Pool) -> Result<(), Stop> {
+    /// The text of the document that routes are made from, and its name.
+    fn document(&self) -> Result<Option<(String, String)>, Stop> {
+        let Some(path) = self.settings.path("openapi") else { return Ok(None) };
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Stop::usage(format!("{name} cannot be read: {error}")))?;
+        Ok(Some((name, text)))
+    }
+
+    /// Every route, of the handlers and of the document.
+    fn routes(
+        &self,
+        pool: Option<&Arc<Pool>>,
+        document: Option<(String, String)>,
+    ) -> Result<Served, Stop> {
+        let settings = &self.settings;
+        let (mut settled, mut served) = (Vec::new(), Served::default());
+        if let Some((name, text)) = document {
+            let handlers = pool.map(|pool| {
+                let handlers = pool.handlers();
+                handlers.iter().filter_map(|handler| pool.target(&handler.target())).collect()
+            });
+            let found = spec::routes(&text, &name, &handlers.unwrap_or_else(Vec::new))
+                .map_err(|error| Stop::usage(error.to_string()))?;
+            for warning in &found.warnings {
+                tracing::warn!("{name}: {warning}");
+            }
+            for stub in &found.stubs {
+                terminal::say(&format!("stub: {stub} has no handler yet"));
+            }
+            settled = found.routes.iter().map(|route| route.target.info().target()).collect();
+            served = Served { routes: found.routes, stubs: found.description };
+        }
+        if let Some(pool) = pool {
+            let declared = Declared {
+                pool,
+                settings: settings.routes(),
+                origin: settings.origin("routes").to_string(),
+                timeout: settings.duration("timeout"),
+                settled,
+            };
+            served.routes.extend(declared.routes()?);
+        }
+        Ok(served)
+    }
+
+    async fn print_list(
+        &self,
+        served: Served,
+        listed: Vec<Listed>,
+        pool: Option<Arc<Pool>>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(), Stop> {
+        let server = self.server(served, pool.clone(), metrics, true)?;
         let text = match self.list {
-            Some(Format::Json) => format!("{:#}\n", routes::json(handlers)),
-            _ => routes::table(handlers).iter().map(|line| format!("{line}\n")).collect(),
+            Some(Format::Json) => format!("{:#}\n", routes::json(&listed)),
+            Some(Format::OpenApi) => {
+                let document = server.document().await;
+                let document = document.map_err(|failure| Stop {
+                    failure: Some(Box::new(failure.clone())),
+                    ..Stop::usage(failure.to_string())
+                })?;
+                format!("{document}\n")
+            }
+            _ => routes::table(&listed).iter().map(|line| format!("{line}\n")).collect(),
         };
-        pool.drain(Duration::ZERO).await;
+        if let Some(pool) = pool {
+            pool.drain(Duration::ZERO).await;
+        }
         terminal::data(text.as_bytes())
             .map_err(|error| Stop::usage(format!("stdout cannot be written: {error}")))
     }
@@ -165,13 +289,11 @@ impl Asked {
         environment: &Environment,
         runtime: PathBuf,
         metrics: Arc<Metrics>,
+        shown: &Shown,
     ) -> PoolConfig {
         let settings = &self.settings;
         let of_routes = settings.routes();
-        let by_handler = of_routes.iter().filter_map(|(route, limit)| {
-            let (module, function) = route.rsplit_once('/')?;
-            Some((format!("{module}:{function}"), *limit))
-        });
+        let bodies = of_routes.values().filter_map(|said| said.options.max_body);
         PoolConfig {
             python: environment.executable.clone(),
             runtime,
@@ -186,60 +308,37 @@ impl Asked {
             concurrency: settings.count("concurrency"),
             queue: settings.count("queue") as usize,
             timeout: settings.duration("timeout"),
-            handler_timeouts: by_handler.collect::<HashMap<_, _>>(),
-            max_payload: settings.size("max-body"),
+            handler_timeouts: HashMap::new(),
+            // Each route holds its requests to its own.
+            max_payload: bodies.fold(settings.size("max-body"), u64::max),
             max_table: settings.size("max-table"),
+            tolerant: self.list.is_none(),
             max_output: settings.size("max-output"),
             start_timeout: settings.duration("start-timeout"),
-            output: Arc::new(log_output),
+            output: backend::sink(shown),
             metrics,
         }
     }
 
-    /// One route given twice, and settings of routes that are not there, are mistakes.
-    fn check_routes(&self, handlers: &[Arc<HandlerInfo>]) -> Result<(), Stop> {
-        let paths: Vec<String> = handlers.iter().map(|handler| routes::path(handler)).collect();
-        if let Some((_, path)) =
-            paths.iter().enumerate().find(|(index, path)| paths[..*index].contains(path))
-        {
-            return Err(Stop::usage(format!(
-                "the route {path} is there twice: does one TARGET hold another?"
-            )));
-        }
-        for route in self.settings.routes().keys() {
-            let path = format!("/{route}");
-            if !paths.contains(&path) {
-                let hint = suggest::did_you_mean(&path, paths.iter()).replace("`/", "`");
-                let by = self.settings.origin("routes");
-                return Err(Stop::usage(format!("{by}: there is no route {route}.{hint}")));
-            }
-        }
-        Ok(())
-    }
-
     fn server(
         &self,
-        pool: &Arc<Pool>,
+        served: Served,
+        pool: Option<Arc<Pool>>,
         metrics: Arc<Metrics>,
-        address: SocketAddr,
+        loopback: bool,
     ) -> Result<Arc<Server>, Stop> {
         let settings = &self.settings;
-        let route = |handler: &Arc<HandlerInfo>| {
-            // The pool knows the limit of each handler.
-            let target = pool.target(&handler.target())?;
-            Some(Route { path: routes::path(handler), target, timeout: None })
-        };
-        let routes = pool.handlers().iter().filter_map(route).collect();
         let config = ServerConfig {
-            max_body: settings.size("max-body"),
             expose_errors: match settings.text("expose-errors") {
-                "auto" => address.ip().is_loopback(),
+                "auto" => loopback,
                 word => word == "true",
             },
             hosts: vec![settings.text("host").to_owned()],
-            ..ServerConfig::default()
+            ..edge::config(settings)?
         };
-        let backend = Arc::new(PoolBackend(pool.clone()));
+        let queue = settings.count("queue") as usize;
+        let Served { routes, stubs } = served;
+        let backend = Arc::new(PoolBackend { pool, queue, metrics: metrics.clone(), stubs });
         Server::new(routes, backend, metrics, config)
             .map_err(|error| Stop::usage(error.to_string()))
     }
@@ -247,9 +346,9 @@ impl Asked {
 
 /// What is up and takes requests.
 struct Serving {
-    pool: Arc<Pool>,
+    pool: Option<Arc<Pool>>,
     server: Arc<Server>,
-    listener: TcpListener,
+    listeners: Listeners,
     drain: Duration,
 }
 
@@ -264,7 +363,7 @@ impl Serving {
         signals: &mut Signals,
         mut scaling: Scaling,
     ) -> Result<Exit, Stop> {
-        let Self { pool, server, listener, drain } = self;
+        let Self { pool, server, listeners, drain } = self;
         if std::process::id() == 1 {
             signals::bury_orphans()?;
         }
@@ -273,20 +372,25 @@ impl Serving {
         // A sender that is dropped counts as a word given: that is the end, too.
         let closed = async { drop(closed.await) };
         let cut_off = async { drop(cut_off.await) };
-        let mut serving = std::pin::pin!(server.serve(listener, closed, cut_off));
+        let mut serving = std::pin::pin!(server.serve(listeners, closed, cut_off));
         let failed =
             |error: io::Error| Stop::new(Exit::Internal, format!("the listener failed: {error}"));
         loop {
             tokio::select! {
                 result = &mut serving => return result.map(|_| Exit::Ok).map_err(failed),
                 _ = signals.next() => break,
-                scale = scaling.next() => resize(&pool, scale),
+                scale = scaling.next() => resize(pool.as_deref(), scale),
             }
         }
-        let PoolStatus { queued, running, .. } = pool.status();
+        let (running, queued) = pool.as_ref().map_or((0, 0), |pool| {
+            let PoolStatus { queued, running, .. } = pool.status();
+            (running, queued)
+        });
         tracing::info!(running, queued, limit = ?drain, "stopping; once more to stop at once");
         let ending = async {
-            if !pool.drain(drain).await {
+            if let Some(pool) = &pool
+                && !pool.drain(drain).await
+            {
                 tracing::warn!(limit = ?drain, "calls that ran longer were stopped");
             }
             // Both receivers are in `serving`, which ends upon either; then nobody is left to hear.
@@ -308,76 +412,18 @@ impl Serving {
 }
 
 /// Does what a signal asks for.
-fn resize(pool: &Pool, scale: Scale) {
+fn resize(pool: Option<&Pool>, scale: Scale) {
+    let Some(pool) = pool else { return };
     let before = pool.status().size;
     let workers = scale.of(before);
     tracing::info!(before, workers, "asked for {scale}");
     pool.resize(workers);
 }
 
-// === impl PoolBackend ===
-
-impl Backend for PoolBackend {
-    fn readiness(&self) -> Readiness {
-        let PoolStatus { ready, size, draining, .. } = self.0.status();
-        if draining {
-            return Readiness { ready: false, reason: "the server is stopping".into() };
-        }
-        Readiness { ready: ready > 0, reason: format!("{ready} of {size} workers ready") }
-    }
-}
-
-/// Opens the listener.
-async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Stop> {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let unknown = |why: String| {
-        Stop::usage(format!("the host {host} is not an address of this machine: {why}"))
-    };
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((bare, port))
-        .await
-        .map_err(|error| unknown(error.to_string()))?
-        .collect();
-    let mut last = None;
-    for address in addresses {
-        match listen(address) {
-            Ok(bound) => return Ok(bound),
-            Err(error) => last = Some(error),
-        }
-    }
-    let Some(error) = last else { return Err(unknown("it has no address".into())) };
-    let (why, hint) = match error.kind() {
-        io::ErrorKind::AddrInUse => (
-            "another program listens there".into(),
-            "stop that program, or choose another port with --port (0 takes any free one)",
-        ),
-        io::ErrorKind::PermissionDenied => (
-            "not permitted".into(),
-            "ports below 1024 need privileges: choose a higher one with --port",
-        ),
-        io::ErrorKind::AddrNotAvailable => (
-            "that is not an address of this machine".into(),
-            "--host 127.0.0.1 serves this machine, --host 0.0.0.0 all that can reach it",
-        ),
-        _ => (error.to_string(), "choose another address with --host and --port"),
-    };
-    Err(Stop::usage(format!("cannot listen on port {port} of host {host}: {why}\nhint: {hint}")))
-}
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A server that was just stopped leaves connections behind that would keep the port for a
-    // minute; two that listen at a time are refused all the same.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?.into_std()?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
 /// The first lines a person sees.
-fn announce(handlers: &[Arc<HandlerInfo>], base: &str, address: SocketAddr) {
+fn announce(listed: &[Listed], base: &str, address: SocketAddr) {
     terminal::say(&format!("listening on {base}"));
-    for line in routes::table(handlers) {
+    for line in routes::table(listed) {
         terminal::say(&format!("  {line}"));
     }
     // `0.0.0.0` is where to listen, not whom to ask.
@@ -386,16 +432,7 @@ fn announce(handlers: &[Arc<HandlerInfo>], base: &str, address: SocketAddr) {
         ip if ip.is_unspecified() => format!("http://[::1]:{}", address.port()),
         _ => base.to_owned(),
     };
-    for line in routes::to_paste(handlers, &base) {
+    for line in routes::to_paste(listed, &base) {
         terminal::say(&line);
-    }
-}
-
-/// A line that a worker printed, as a line of the log.
-fn log_output(line: OutputLine) {
-    let OutputLine { worker, call_id, stream, text } = line;
-    match call_id {
-        Some(call) => tracing::info!(worker, call, %stream, "{text}"),
-        None => tracing::info!(worker, %stream, "{text}"),
     }
 }

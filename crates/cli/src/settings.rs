@@ -46,6 +46,8 @@ const SERVE: &[Cmd] = &[Cmd::Serve];
 
 pub(crate) const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 pub(crate) const LOG_FORMATS: &[&str] = &["human", "json"];
+pub(crate) const ACCESS_LOGS: &[&str] = &["off", "human", "json"];
+pub(crate) const SWITCH: &[&str] = &["off", "on"];
 pub(crate) const EXPOSE: &[&str] = &["auto", "true", "false"];
 pub(crate) const START_METHODS: &[&str] = &["fork", "spawn"];
 
@@ -220,8 +222,19 @@ pub(crate) static SETTINGS: &[Setting] = &[
         in_file: true,
         kind: Kind::Routes,
         default: Default::Unset("`timeout`"),
-        help: "Time the calls of one route may take, as ROUTE=TIME; in a file \
-               `[routes.\"weather/spread\"]` with `timeout = \"5s\"`",
+        help: "Time the calls of one route may take, as ROUTE=TIME; a file has all that there is \
+               to say of routes, like `[routes.\"weather/spread\"]` with `timeout = \"5s\"`",
+        commands: SERVE,
+    },
+    Setting {
+        key: "openapi",
+        flag: Some("openapi"),
+        env: Some("EXUVIA_OPENAPI"),
+        in_file: true,
+        kind: Kind::Path,
+        default: Default::Unset("none"),
+        help: "An OpenAPI document (JSON or YAML) to take routes from; those without a handler \
+               answer with its examples",
         commands: SERVE,
     },
     Setting {
@@ -324,6 +337,96 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: Default::Text("human"),
         help: "How the log on stderr is written",
         commands: BOTH,
+    },
+    Setting {
+        key: "access-log",
+        flag: Some("access-log"),
+        env: Some("EXUVIA_ACCESS_LOG"),
+        in_file: true,
+        kind: Kind::Choice(ACCESS_LOGS),
+        default: Default::Text("off"),
+        help: "Whether stderr gets a line for every request, and how it looks",
+        commands: SERVE,
+    },
+    Setting {
+        key: "compress",
+        flag: Some("compress"),
+        env: Some("EXUVIA_COMPRESS"),
+        in_file: true,
+        kind: Kind::Choice(SWITCH),
+        default: Default::Text("off"),
+        help: "Whether answers are packed (zstd, br, gzip) for clients that read them so",
+        commands: SERVE,
+    },
+    Setting {
+        key: "admin",
+        flag: Some("admin"),
+        env: Some("EXUVIA_ADMIN"),
+        in_file: true,
+        kind: Kind::Text,
+        default: Default::Unset("with the handlers on a loopback address, nowhere on others"),
+        help: "Address and port, or only a port, for the built-in pages: 127.0.0.1:9000",
+        commands: SERVE,
+    },
+    Setting {
+        key: "max-connections",
+        flag: Some("max-connections"),
+        env: Some("EXUVIA_MAX_CONNECTIONS"),
+        in_file: true,
+        kind: Kind::Count { zero: false },
+        default: Default::Text("4096"),
+        help: "Connections open at a time; more wait",
+        commands: SERVE,
+    },
+    Setting {
+        key: "max-header",
+        flag: Some("max-header"),
+        env: Some("EXUVIA_MAX_HEADER"),
+        in_file: true,
+        kind: Kind::Size,
+        default: Default::Text("32KiB"),
+        help: "Largest head of a request: its line and headers together",
+        commands: SERVE,
+    },
+    Setting {
+        key: "header-timeout",
+        flag: Some("header-timeout"),
+        env: Some("EXUVIA_HEADER_TIMEOUT"),
+        in_file: true,
+        kind: Kind::Duration { zero: false },
+        default: Default::Text("10s"),
+        help: "Time a request's head may take, and a new connection may be silent",
+        commands: SERVE,
+    },
+    Setting {
+        key: "body-timeout",
+        flag: Some("body-timeout"),
+        env: Some("EXUVIA_BODY_TIMEOUT"),
+        in_file: true,
+        kind: Kind::Duration { zero: false },
+        default: Default::Text("30s"),
+        help: "Time between two pieces of a body",
+        commands: SERVE,
+    },
+    Setting {
+        key: "write-timeout",
+        flag: Some("write-timeout"),
+        env: Some("EXUVIA_WRITE_TIMEOUT"),
+        in_file: true,
+        kind: Kind::Duration { zero: false },
+        default: Default::Text("30s"),
+        help: "Time a client may refuse to read its answer",
+        commands: SERVE,
+    },
+    Setting {
+        key: "idle-timeout",
+        flag: Some("idle-timeout"),
+        env: Some("EXUVIA_IDLE_TIMEOUT"),
+        in_file: true,
+        kind: Kind::Duration { zero: false },
+        default: Default::Text("75s"),
+        help: "Time a connection may rest between two requests",
+        commands: SERVE,
     },
 ];
 

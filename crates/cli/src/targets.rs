@@ -68,6 +68,7 @@ pub(crate) fn plan(
     listed: &[String],
     project: Option<&Project>,
     cwd: &Path,
+    may_be_empty: bool,
 ) -> Result<Plan, Stop> {
     let mut specs = Vec::new();
     let mut working_dir = cwd.to_path_buf();
@@ -87,7 +88,7 @@ pub(crate) fn plan(
     for text in &typed.targets {
         expand(text, cwd, cwd, &mut specs)?;
     }
-    if specs.is_empty() {
+    if specs.is_empty() && !may_be_empty {
         return Err(Stop::usage(match project {
             Some(project) => format!(
                 "nothing to serve: name a TARGET, or list `targets` in {}\n\
@@ -302,7 +303,7 @@ mod tests {
                 Some((crate::value::Value::List(items), _)) => Some(items.clone()),
                 _ => None,
             });
-            plan(&typed, &listed.unwrap_or_default(), project, cwd)
+            plan(&typed, &listed.unwrap_or_default(), project, cwd, false)
         };
         let at = format!("{}/", cwd.display());
         match plan() {

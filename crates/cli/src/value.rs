@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, ffi::OsStr, fmt, path::PathBuf, time::Duration}
 
 use exuvia_core::{TargetSpec, spec::Source, suggest, units};
 
-use crate::render;
+use crate::{
+    render,
+    route_config::{RouteKey, RouteSettings},
+};
 
 /// What values a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub(crate) enum Value {
     Duration(Duration),
     Path(PathBuf),
     List(Vec<String>),
-    Routes(BTreeMap<String, Duration>),
+    Routes(BTreeMap<String, RouteSettings>),
 }
 
 // === impl Kind ===
@@ -97,8 +100,9 @@ impl Kind {
                     )
                 };
                 let (route, time) = text.split_once('=').ok_or_else(wrong)?;
-                let route = route_name(route)?;
-                Ok(Value::Routes([(route, duration(time, false)?)].into()))
+                let route = RouteKey::parse(route)?.text();
+                let limit = RouteSettings::timeout(duration(time, false)?);
+                Ok(Value::Routes([(route, limit)].into()))
             }
             Self::Path => Ok(Value::Path(text.into())),
         }
@@ -162,15 +166,6 @@ impl Kind {
     }
 }
 
-/// A route without the slashes around it, checked to have the form `module/function`.
-pub(crate) fn route_name(text: &str) -> Result<String, String> {
-    let name = text.trim_matches('/');
-    match name.rsplit_once('/') {
-        Some((module, function)) if !module.is_empty() && !function.is_empty() => Ok(name.into()),
-        _ => Err(format!("`{text}` is not a route: write module/function, like weather/spread")),
-    }
-}
-
 pub(crate) fn duration(text: &str, zero: bool) -> Result<Duration, String> {
     let duration = units::duration(text)?;
     // Longer than any machine lives: such a deadline could not be written down.
@@ -231,9 +226,7 @@ impl Value {
             Self::List(items) => items.clone().into(),
             Self::Routes(routes) => routes
                 .iter()
-                .map(|(route, time)| {
-                    (route.clone(), serde_json::json!({ "timeout": duration_text(*time) }))
-                })
+                .map(|(route, said)| (route.clone(), said.json()))
                 .collect::<serde_json::Map<_, _>>()
                 .into(),
             other => other.to_string().into(),
@@ -253,16 +246,25 @@ impl fmt::Display for Value {
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::List(items) => f.write_str(&items.join(" ")),
             Self::Routes(routes) => {
-                let items =
-                    routes.iter().map(|(route, time)| format!("{route}={}", duration_text(*time)));
-                f.write_str(&items.collect::<Vec<_>>().join(" "))
+                let shown = |(route, said): (&String, &RouteSettings)| match said {
+                    RouteSettings { handler: None, options, .. }
+                        if *options == RouteSettings::timeout(options.timeout?).options =>
+                    {
+                        Some(format!("{route}={}", duration_text(options.timeout?)))
+                    }
+                    _ => None,
+                };
+                let shown = |item: (&String, &RouteSettings)| {
+                    shown(item).unwrap_or_else(|| format!("{} {}", item.0, item.1.json()))
+                };
+                f.write_str(&routes.iter().map(shown).collect::<Vec<_>>().join(" "))
             }
         }
     }
 }
 
 /// A size in the largest unit that keeps it whole.
-fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes.trailing_zeros() >= shift {
             return format!("{}{unit}", bytes >> shift);
@@ -350,7 +352,7 @@ mod tests {
             (
                 Kind::Routes,
                 "weather=5s",
-                "`weather` is not a route: write module/function, like weather/spread",
+                "`weather` is not a route: write `GET /path`, or module/function like weather/spread",
             ),
             (
                 Kind::Routes,

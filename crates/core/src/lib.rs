@@ -27,6 +27,6 @@ pub use outcome::{
     Copied, Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible,
 };
 pub use payload::{Codec, Feed, MAX_ATTACHED, Payload, Pieces, Region, Rest, SHARED_FROM};
-pub use signature::{HandlerInfo, HandlerKind, Param};
+pub use signature::{Broken, HandlerInfo, HandlerKind, Param};
 pub use spec::TargetSpec;
-pub use target::{Call, OutcomeFuture, Target, TraceContext};
+pub use target::{Call, OutcomeFuture, Target, TraceContext, about};

@@ -108,6 +108,16 @@ pub enum Failure {
         /// The same as data, outermost first, without Exuvia's own frames.
         frames: Vec<Frame>,
     },
+    /// The handler said that the caller asked for what cannot be: it raised an exception whose
+    /// `exuvia_status` is from 400 to 499.
+    Refused {
+        /// That status.
+        status: u16,
+        /// The exception's class.
+        class: String,
+        /// What it said, for the caller.
+        message: String,
+    },
     /// The handler returned something that the answer's format cannot hold.
     Result {
         /// Where in the result: `result["a"][3]`.
@@ -183,6 +193,7 @@ pub enum FailureKind {
     Malformed,
     Input,
     Exception,
+    Refused,
     Result,
     Timeout,
     Crash,
@@ -211,10 +222,11 @@ impl Outcome {
 
 impl FailureKind {
     /// Every kind, in the order of [`Failure`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Malformed,
         Self::Input,
         Self::Exception,
+        Self::Refused,
         Self::Result,
         Self::Timeout,
         Self::Crash,
@@ -233,6 +245,7 @@ impl FailureKind {
             Self::Malformed => "malformed",
             Self::Input => "input",
             Self::Exception => "exception",
+            Self::Refused => "refused",
             Self::Result => "result",
             Self::Timeout => "timeout",
             Self::Crash => "crash",
@@ -264,6 +277,7 @@ impl Failure {
             Self::Malformed { .. } => FailureKind::Malformed,
             Self::Input { .. } => FailureKind::Input,
             Self::Exception { .. } => FailureKind::Exception,
+            Self::Refused { .. } => FailureKind::Refused,
             Self::Result { .. } => FailureKind::Result,
             Self::Timeout { .. } => FailureKind::Timeout,
             Self::Crash { .. } => FailureKind::Crash,
@@ -280,7 +294,10 @@ impl Failure {
     #[must_use]
     pub fn responsible(&self) -> Responsible {
         match self {
-            Self::Malformed { .. } | Self::Input { .. } | Self::Cancelled => Responsible::Caller,
+            Self::Malformed { .. }
+            | Self::Input { .. }
+            | Self::Refused { .. }
+            | Self::Cancelled => Responsible::Caller,
             Self::Exception { .. }
             | Self::Result { .. }
             | Self::Exited { .. }
@@ -333,6 +350,8 @@ impl fmt::Display for Failure {
             }
             Self::Exception { class, message, .. } if message.is_empty() => f.write_str(class),
             Self::Exception { class, message, .. } => write!(f, "{class}: {message}"),
+            Self::Refused { class, message, .. } if message.is_empty() => f.write_str(class),
+            Self::Refused { message, .. } => f.write_str(message),
             Self::Result { path, message } => write!(f, "{path}: {message}"),
             Self::Timeout { limit_ms, started: true, .. } => {
                 write!(f, "the handler ran longer than its limit of {limit_ms} ms")

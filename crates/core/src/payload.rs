@@ -43,11 +43,21 @@ pub enum Codec {
     JsonColumns = 10,
     /// A tensor as NumPy's `.npy`.
     Npy = 11,
+    /// Bytes that are nothing more: a file, an image.
+    Bytes = 12,
+    /// Text in UTF-8 that is nothing more.
+    Text = 13,
+    /// Arguments as text: `application/x-www-form-urlencoded`. Of calls only.
+    Form = 14,
+    /// Arguments as text and files: `multipart/form-data`. Of calls only.
+    Multipart = 15,
+    /// Server-sent events: `text/event-stream`. Of results only.
+    Events = 16,
 }
 
 impl Codec {
     /// Every codec, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Empty,
         Self::Json,
         Self::Ndjson,
@@ -60,6 +70,11 @@ impl Codec {
         Self::JsonRows,
         Self::JsonColumns,
         Self::Npy,
+        Self::Bytes,
+        Self::Text,
+        Self::Form,
+        Self::Multipart,
+        Self::Events,
     ];
 
     /// The codec with this number on the wire.
@@ -81,6 +96,11 @@ impl Codec {
             Self::Parquet => "application/vnd.apache.parquet",
             Self::Csv => "text/csv",
             Self::Npy => "application/x-npy",
+            Self::Bytes => "application/octet-stream",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Form => "application/x-www-form-urlencoded",
+            Self::Multipart => "multipart/form-data",
+            Self::Events => "text/event-stream",
         }
     }
 }

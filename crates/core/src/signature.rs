@@ -42,10 +42,29 @@ pub struct HandlerInfo {
     pub reads: bool,
     /// Its parameters in order.
     pub params: Vec<Param>,
+    /// Whether it takes arguments of any name (`**kwargs`).
+    #[serde(default)]
+    pub open: bool,
     /// The first paragraph of its docstring, or empty.
     pub doc: String,
     /// What it returns, as Python prints the annotation, or empty.
     pub returns: String,
+    /// The routes its module gives it in `__routes__`: each key, and its options as JSON.
+    #[serde(default)]
+    pub routes: Vec<(String, String)>,
+}
+
+/// A module that could not be loaded while others could.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// The module as routes name it.
+    pub module: String,
+    /// Its file, where it was named by one.
+    pub file: Option<String>,
+    /// What failed, in plain words.
+    pub message: String,
+    /// The traceback as Python prints it, or empty.
+    pub traceback: String,
 }
 
 impl HandlerInfo {

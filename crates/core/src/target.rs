@@ -1,6 +1,6 @@
 //! What can be called, and what a call carries.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{Codec, HandlerInfo, Outcome, Payload};
 
@@ -24,8 +24,9 @@ pub trait Target: Send + Sync {
 pub struct Call {
     /// The data, still as it came from outside.
     pub payload: Payload,
-    /// Arguments given as text, by name (from a command line): the worker reads each by the
-    /// parameter's annotation.
+    /// Arguments given as text, by name (from a path, a query, a command line): the worker reads
+    /// each by the parameter's annotation. A name that is there several times is a list. Names that
+    /// begin with `:` are no arguments but say what else is known of the call: [`about`].
     pub text_arguments: Vec<(String, String)>,
     /// How the answer shall be written down.
     pub accept: Codec,
@@ -36,6 +37,18 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// The caller's place in a distributed trace, handed on to the worker.
     pub trace: Option<TraceContext>,
+}
+
+/// Names in [`Call::text_arguments`] that are no arguments; no parameter can be called so.
+pub mod about {
+    /// The media type of the data, with its parameters, as it came.
+    pub const MEDIA: &str = ":media";
+    /// The id that the client gave its request.
+    pub const REQUEST: &str = ":request";
+    /// `tracestate` (W3C trace context).
+    pub const TRACESTATE: &str = ":tracestate";
+    /// Bytes of memory that the call may take.
+    pub const MEMORY: &str = ":memory";
 }
 
 /// W3C trace context (`traceparent`): 16 bytes of trace id, 8 of the caller's span, flags.
@@ -66,6 +79,17 @@ impl TraceContext {
     }
 }
 
+impl fmt::Display for TraceContext {
+    /// As a `traceparent` header has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("00-")?;
+        self.trace_id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("-")?;
+        self.span_id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, "-{:02x}", self.flags)
+    }
+}
+
 /// `N` bytes of lower-case hexadecimal text.
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let text = text.as_bytes();
@@ -91,7 +115,9 @@ mod tests {
     #[test]
     fn traceparent_follows_the_w3c_rules() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(TraceContext::parse(good).map(|context| context.flags), Some(1));
+        let parsed = TraceContext::parse(good);
+        assert_eq!(parsed.map(|context| context.flags), Some(1));
+        assert_eq!(parsed.map(|context| context.to_string()).as_deref(), Some(good));
         for bad in [
             "",
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",

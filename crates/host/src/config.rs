@@ -41,6 +41,9 @@ pub struct PoolConfig {
     pub max_payload: u64,
     /// Bytes of memory that reading one table may make in a worker.
     pub max_table: u64,
+    /// Whether targets that do not import are left out, as long as others do: [`crate::Pool::broken`]
+    /// tells which. A worker that comes later must load what the first one could.
+    pub tolerant: bool,
     /// Bytes of output per call and stream that reach the sink.
     pub max_output: u64,
     /// How long a worker may take until its imports are done.
@@ -256,11 +259,19 @@ impl StartMethod {
 
 // === impl Stream ===
 
-impl fmt::Display for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Stream {
+    /// The word for logs and listings.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }

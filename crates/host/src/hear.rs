@@ -3,7 +3,7 @@
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use exuvia_core::{Codec, Copied, Failure, Outcome, Payload, Region, Rest};
+use exuvia_core::{Broken, Codec, Copied, Failure, Outcome, Payload, Region, Rest};
 use exuvia_protocol::{
     Event, Incoming, IncomingResult, Limits, ProtocolError, Ready, frame::STREAMS,
 };
@@ -81,21 +81,16 @@ impl Link {
     }
 
     fn hear_ready(&mut self, state: &mut State, ready: Ready) -> Result<(), Stop> {
-        let infos = match ready {
-            Ready::Handlers(infos) => infos,
-            Ready::Failed(failure) => {
-                // Whoever starts the pool is told; a later worker's trouble is only seen here.
-                if state.handlers.is_empty() {
-                    tracing::debug!(worker = self.id, %failure, "handlers do not load");
-                } else {
-                    tracing::error!(worker = self.id, %failure, "handlers do not load any more");
-                }
-                self.shared.start_failed(StartError::Load(failure));
-                return Err(Stop::Gone);
-            }
+        let (infos, broken) = match ready {
+            Ready::Handlers(infos, broken) => match breaks(state, &broken) {
+                Some(failure) => return self.does_not_load(state, failure),
+                None => (infos, broken),
+            },
+            Ready::Failed(failure) => return self.does_not_load(state, failure),
         };
         let config = &self.shared.config;
         if state.handlers.is_empty() {
+            state.broken = broken;
             state.handlers = infos.iter().cloned().map(|info| Handler::new(info, config)).collect();
         }
         let names: Vec<String> = infos.iter().map(|info| info.target()).collect();
@@ -129,6 +124,17 @@ impl Link {
             first
         });
         Ok(())
+    }
+
+    /// Whoever starts the pool is told; a later worker's trouble is only seen here.
+    fn does_not_load(&self, state: &State, failure: Failure) -> Result<(), Stop> {
+        if state.handlers.is_empty() {
+            tracing::debug!(worker = self.id, %failure, "handlers do not load");
+        } else {
+            tracing::error!(worker = self.id, %failure, "handlers do not load any more");
+        }
+        self.shared.start_failed(StartError::Load(failure));
+        Err(Stop::Gone)
     }
 
     /// A payload with its memory, which is looked at before it is believed.
@@ -267,4 +273,14 @@ fn received(codec: Codec, came: Incoming, limit: u64) -> io::Result<Payload> {
 fn whole(memory: OwnedFd) -> io::Result<Sealed> {
     let length = rustix::fs::fstat(&memory)?.st_size;
     Sealed::open(Arc::new(memory), u64::try_from(length).unwrap_or(0))
+}
+
+/// Why a worker is of no use that could not load these modules: handlers that are served come from
+/// them.
+fn breaks(state: &State, broken: &[Broken]) -> Option<Failure> {
+    let serves = |module: &Broken| {
+        state.handlers.iter().any(|handler| handler.info.module == module.module)
+    };
+    let Broken { message, traceback, .. } = broken.iter().find(|module| serves(module))?;
+    Some(Failure::Load { message: message.clone(), traceback: traceback.clone() })
 }

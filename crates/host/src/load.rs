@@ -41,6 +41,7 @@ pub(crate) fn spawned(config: &PoolConfig) -> Load {
         preload: config.image.preload.clone(),
         warm: config.image.warm.iter().map(load_target).collect(),
         max_table: config.max_table,
+        tolerant: config.tolerant,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use exuvia_core::{HandlerInfo, Target};
+use exuvia_core::{Broken, HandlerInfo, Target};
 use exuvia_sys::Memory;
 use tokio::{
     task::JoinHandle,
@@ -27,6 +27,9 @@ pub struct Pool {
     shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// The handler that every worker has beside those it was told to load.
+const DESCRIBE: &str = "exuvia:describe";
 
 /// How long the last worker may take to die once it is killed.
 const BURIAL: Duration = Duration::from_secs(5);
@@ -76,7 +79,22 @@ impl Pool {
     /// The handlers, in the order they were loaded.
     #[must_use]
     pub fn handlers(&self) -> Vec<Arc<HandlerInfo>> {
-        self.shared.lock().handlers.iter().map(|handler| handler.info.clone()).collect()
+        let state = self.shared.lock();
+        let own = state.handlers.iter().filter(|handler| handler.name != DESCRIBE);
+        own.map(|handler| handler.info.clone()).collect()
+    }
+
+    /// Modules that were left out because they do not import ([`PoolConfig::tolerant`]).
+    #[must_use]
+    pub fn broken(&self) -> Vec<Broken> {
+        self.shared.lock().broken.clone()
+    }
+
+    /// What the handlers take and give, as the page on types says: a target without arguments,
+    /// whose result is JSON.
+    #[must_use]
+    pub fn description(self: &Arc<Self>) -> Option<Arc<dyn Target>> {
+        self.target(DESCRIBE)
     }
 
     /// The handler called `module:name`.

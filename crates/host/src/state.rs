@@ -7,7 +7,7 @@ use std::{
 };
 
 use exuvia_core::ids::{CallId, CallIds};
-use exuvia_core::{Call, Copied, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload};
+use exuvia_core::{Broken, Call, Copied, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload};
 use exuvia_observe::{Gauge, HandlerMetrics, WorkerMetrics};
 use exuvia_protocol::{Claims, Connection};
 use exuvia_sys::{RssMeter, SharedPage};
@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) queue: Queue,
     pub(crate) workers: BTreeMap<u64, Worker>,
     pub(crate) handlers: Vec<Handler>,
+    /// Modules that the first worker could not load.
+    pub(crate) broken: Vec<Broken>,
     pub(crate) next_worker: u64,
     pub(crate) next_call: u64,
     /// When the warden looks next.
@@ -210,6 +212,7 @@ impl Shared {
             queue: Queue::default(),
             workers: BTreeMap::new(),
             handlers: Vec::new(),
+            broken: Vec::new(),
             next_worker: 1,
             next_call: 2,
             next_look: None,

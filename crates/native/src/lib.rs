@@ -8,6 +8,8 @@ mod _native {
     #[pymodule_export]
     use exuvia_python::{command::main, pool::Pool, results::Results};
     #[pymodule_export]
+    use exuvia_runtime::Probe;
+    #[pymodule_export]
     use exuvia_runtime::share::{Shared, share};
     #[pymodule_export]
     use exuvia_runtime::tables::{

@@ -75,6 +75,12 @@ impl HttpMetrics {
         }
     }
 
+    /// Connections that are open.
+    #[must_use]
+    pub fn open(&self) -> i64 {
+        self.connections.get()
+    }
+
     /// Counts a connection open until the guard is dropped.
     #[must_use]
     pub fn connection(&self) -> ConnectionGuard {

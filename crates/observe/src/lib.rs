@@ -1,14 +1,17 @@
-//! The metrics of an Exuvia host, in the text format that Prometheus reads.
+//! The metrics of an Exuvia host, in the text format that Prometheus reads, and its traces.
 //!
 //! [`Metrics`] is made once per pool and shared. Whoever counts takes a handle first
 //! ([`HttpMetrics::route`], [`PoolMetrics::handler`], [`PoolMetrics::worker`]) and then counts on
 //! it: counting looks nothing up and locks nothing but one histogram. What each name means is in
 //! `docs/http.md`.
+//!
+//! [`trace`] makes spans of requests and calls, for a collector of OpenTelemetry.
 #![forbid(unsafe_code)]
 
 mod http;
 mod labels;
 mod pool;
+pub mod trace;
 mod worker;
 
 use std::sync::Arc;

@@ -25,7 +25,7 @@ pub use message::{Hello, Limits, Load, LoadTarget, Ready};
 pub use zygote::{Image, Imported, Report, Said};
 
 /// The version of the protocol this crate speaks.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The signal that asks a worker for the stacks of all its threads: `SIGRTMAX - 3` (section 7.3).
 pub const STACKS_SIGNAL: i32 = 61;

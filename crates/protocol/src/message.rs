@@ -1,6 +1,6 @@
 //! The MessagePack bodies: what each side says of itself.
 
-use exuvia_core::{Failure, HandlerInfo};
+use exuvia_core::{Broken, Failure, HandlerInfo};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{BUILD, Image, PROTOCOL, ProtocolError};
@@ -66,6 +66,9 @@ pub struct Load {
     /// Bytes of memory that reading one table may make.
     #[serde(default)]
     pub max_table: u64,
+    /// Whether targets that do not import are told and left out, as long as others do.
+    #[serde(default)]
+    pub tolerant: bool,
 }
 
 /// One module to import.
@@ -83,8 +86,9 @@ pub struct LoadTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ready {
-    /// Everything is imported; a handler's number is its place.
-    Handlers(Vec<HandlerInfo>),
+    /// The handlers that are there, a handler's number is its place; and the modules that are not,
+    /// where some are.
+    Handlers(Vec<HandlerInfo>, Vec<Broken>),
     /// Something is not there or does not import.
     Failed(Failure),
 }

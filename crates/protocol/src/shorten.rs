@@ -51,6 +51,10 @@ fn shorten(failure: &Failure, budget: usize) -> Failure {
             }
         }
         Failure::Malformed { message } | Failure::Host { message } => cut(message, budget / 2),
+        Failure::Refused { class, message, .. } => {
+            cut(class, (budget / 8).min(1 << 10));
+            cut(message, budget / 4);
+        }
         Failure::Result { path, message } => {
             cut(path, budget / 4);
             cut(message, budget / 4);

@@ -137,14 +137,16 @@ fn the_fullest_greeting_and_ready_arrive_intact() {
         kind: HandlerKind::Async,
         params: vec![param; 3],
         doc: "Says n.".into(),
+        open: false,
         returns: "str".into(),
+        routes: vec![("GET /f".into(), "{}".into())],
         reads: true,
         streams: true,
     };
     let frames = vec![Frame { file: "m.py".into(), line: 3, function: "f".into() }];
     let (class, message, traceback) = ("E".into(), "no".into(), "T".into());
     let failure = Failure::Exception { class, message, traceback, frames };
-    for ready in [Ready::Handlers(vec![handler; 40]), Ready::Failed(failure)] {
+    for ready in [Ready::Handlers(vec![handler; 40], Vec::new()), Ready::Failed(failure)] {
         let (mut host, mut worker) = (fresh(Role::Host), fresh(Role::Worker));
         worker.hello(&hello).expect("fits");
         worker.ready(&ready).expect("fits");

@@ -355,7 +355,7 @@ impl Spoil {
 fn listener(role: Role, script: u64) -> Connection {
     let mut connection = Connection::new(role, LIMITS);
     if role == Role::Worker {
-        connection.ready(&Ready::Handlers(Vec::new())).expect("fits");
+        connection.ready(&Ready::Handlers(Vec::new(), Vec::new())).expect("fits");
     }
     // It has calls of its own on the way, for answers, credit and refusals to be about.
     let first = if role == Role::Host { 2 } else { 1 };

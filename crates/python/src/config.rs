@@ -59,6 +59,7 @@ impl<'py> Arguments<'_, 'py> {
             handler_timeouts: Default::default(),
             max_payload: MAX_PAYLOAD,
             max_table: MAX_TABLE,
+            tolerant: false,
             max_output: MAX_OUTPUT,
             start_timeout: Duration::from_secs(120),
             output,

@@ -1,21 +1,28 @@
-//! Fits a call's data to a handler's parameters.
+//! Fits a call's data to a handler's parameters: here by masks, in [`typed`] by type plans.
 //!
 //! The rules, in `docs/handlers.md` for users: an object gives arguments by name; anything else is
 //! the first argument; an object is the first argument too where that one takes a table, or takes
 //! nothing but data and is alone, unless the object names it. Arguments given as text are read by
 //! the parameter's annotation. All faults are told at once.
 
-use exuvia_core::{Codec, Copied, Failure, InputFault, suggest::did_you_mean};
+mod text;
+mod typed;
+
+use exuvia_core::{Codec, Copied, Failure, InputFault, about, suggest::did_you_mean};
 use exuvia_tables::Limits;
 use pyo3::{
     prelude::*,
     types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple},
 };
 
+use self::text::Texts;
+
 use crate::{
     attach::Attachments,
+    bodies::{self, Gathered},
     data::Data,
     handler::{Handler, Mask, ParamKind, PlannedParam},
+    plan::{MOST, escaped},
     raised,
     received::{self, Blame, Fits, Making},
     values::{DecodeOptions, decode_json, decode_ndjson, decode_value_with},
@@ -38,6 +45,13 @@ pub(crate) struct Given<'a> {
     pub(crate) blame: Blame,
 }
 
+impl Given<'_> {
+    /// What the host says of the call: see [`about`].
+    fn about(&self, name: &str) -> Option<&str> {
+        self.text.iter().find(|(own, _)| own == name).map(|(_, said)| said.as_str())
+    }
+}
+
 /// The data of a call before it is checked.
 struct Read<'py> {
     positional: Vec<Bound<'py, PyAny>>,
@@ -54,33 +68,62 @@ pub(crate) fn bind<'py>(
     copies: &mut Vec<Copied>,
 ) -> Result<Arguments<'py>, Failure> {
     let py = python.py();
-    let text_arguments = given.text;
+    let codec = given.data.codec;
+    let plan = handler.plan(python)?;
+    let texts = Texts::of(handler, given.text);
+    // Data in other formats comes with types of its own.
+    if let Some(plan) = plan
+        && matches!(codec, Codec::Empty | Codec::Json | Codec::Ndjson)
+        && given.data.feed.is_none()
+        && !handler.params.is_empty()
+    {
+        return typed::bind(python, handler, plan, (&given, &texts), copies);
+    }
     let limits = given.limits;
-    let mut given = read(python, handler, given, copies)?;
+    let mut gathered = Gathered::default();
+    if bodies::is_one(codec) {
+        let media = given.about(about::MEDIA).unwrap_or_default();
+        let making = &mut Making { copies, limits };
+        let blame = given.blame.clone();
+        gathered = bodies::gather(python, handler, &given.data, media, (making, blame))?;
+        gathered.texts.extend_from_slice(given.text);
+    }
+    let texts = if bodies::is_one(codec) { Texts::of(handler, &gathered.texts) } else { texts };
+    let mut given = match bodies::is_one(codec) {
+        true => Read::none(py, true),
+        false => read(python, handler, given, copies)?,
+    };
     let making = &mut Making { copies, limits };
-    let mut faults = Vec::new();
-    let mut unreadable = Vec::new();
-    for (name, text) in text_arguments {
-        match handler.params.iter().find(|param| param.name == *name) {
-            Some(param) => match from_text(py, param, text) {
-                Ok(value) => set(python, &given.keywords, param, value)?,
-                Err(message) => {
-                    faults.push(fault(name, message));
-                    unreadable.push(name.as_str());
-                }
-            },
-            None if handler.open_keywords => {
-                let value = from_any_text(py, text);
-                given.keywords.set_item(name, value).map_err(|e| raised::exception(python, &e))?;
+    let mut faults = gathered.faults;
+    let name = |place: &usize| handler.params[*place].name.as_str();
+    let mut unreadable: Vec<&str> = gathered.faulty.iter().map(name).collect();
+    for (place, value) in gathered.values {
+        set(python, &given.keywords, &handler.params[place], value)?;
+    }
+    for (place, texts) in texts.by_place() {
+        let param = &handler.params[place];
+        if given.keywords.contains(&param.key).unwrap_or(false) {
+            faults.push(fault(&param.name, "is given twice".into()));
+            continue;
+        }
+        match text::argument(python, (handler, plan), place, texts)? {
+            Ok(value) => set(python, &given.keywords, param, value)?,
+            Err(found) => {
+                faults.extend(found);
+                unreadable.push(param.name.as_str());
             }
-            None => faults.push(unknown(handler, name)),
         }
     }
+    text::others(python, handler, &texts, (&given.keywords, &mut faults))?;
     check(python, handler, &mut given, &unreadable, (&mut faults, making))?;
-    if !faults.is_empty() {
-        return Err(Failure::Input { faults });
-    }
+    refuse(faults)?;
     finish(python, handler, given)
+}
+
+/// Ends a call with faults, if there are any.
+fn refuse(mut faults: Vec<InputFault>) -> Result<(), Failure> {
+    faults.truncate(MOST);
+    if faults.is_empty() { Ok(()) } else { Err(Failure::Input { faults }) }
 }
 
 /// The data as positional and named arguments.
@@ -205,7 +248,7 @@ fn check<'py>(
     let mut changed = Vec::new();
     for (key, value) in given.keywords.iter() {
         let Some(param) = find(handler, &key) else {
-            if !handler.open_keywords {
+            if !handler.open_keywords && faults.len() < MOST {
                 faults.push(unknown(handler, &key.to_string()));
             }
             continue;
@@ -336,45 +379,6 @@ fn a(kind: Mask, value: &Bound<'_, PyAny>) -> String {
     }
 }
 
-/// Reads text by the parameter's annotation.
-fn from_text<'py>(
-    py: Python<'py>,
-    param: &PlannedParam,
-    text: &str,
-) -> Result<Bound<'py, PyAny>, String> {
-    let mask = param.mask;
-    let string = || PyString::new(py, text).into_any();
-    if mask.has(Mask::ANY) {
-        return Ok(from_any_text(py, text));
-    }
-    if mask.has(Mask::NONE) && matches!(text, "null" | "None" | "none") {
-        return Ok(py.None().into_bound(py));
-    }
-    if mask.has(Mask::BOOL) && matches!(text, "true" | "True" | "false" | "False") {
-        return Ok(PyBool::new(py, text.eq_ignore_ascii_case("true")).to_owned().into_any());
-    }
-    if let Ok(value) = decode_json(py, text.as_bytes()) {
-        let kind = kind_of(&value);
-        let table = mask.has(Mask::TABLE) && (kind == Mask::LIST || kind == Mask::DICT);
-        let number = mask.has(Mask::FLOAT) && kind == Mask::INT;
-        if kind != Mask::STR && kind != Mask::BOOL && (mask.has(kind) || table || number) {
-            return Ok(value);
-        }
-    }
-    if mask.has(Mask::STR) {
-        return Ok(string());
-    }
-    if mask.has(Mask::FLOAT) && matches!(text, "nan" | "inf" | "-inf") {
-        return Ok(PyFloat::new(py, text.parse().unwrap_or(f64::NAN)).into_any());
-    }
-    Err(format!("must be {}, not `{text}`", mask.words()))
-}
-
-/// Text for a parameter that says nothing: JSON where it is JSON, else the text itself.
-fn from_any_text<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyAny> {
-    decode_json(py, text.as_bytes()).unwrap_or_else(|_| PyString::new(py, text).into_any())
-}
-
 fn find<'h>(handler: &'h Handler, key: &Bound<'_, PyAny>) -> Option<&'h PlannedParam> {
     let same = |param: &&PlannedParam| param.key.as_ptr() == key.as_ptr();
     handler.params.iter().find(same).or_else(|| {
@@ -402,7 +406,7 @@ fn unknown(handler: &Handler, name: &str) -> InputFault {
 fn fault(name: &str, message: String) -> InputFault {
     let pointer = match name {
         "" => String::new(),
-        name => format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+        name => format!("/{}", escaped(name)),
     };
     InputFault { pointer, message }
 }

@@ -56,6 +56,16 @@ impl Data {
         Ok(data)
     }
 
+    /// Bytes that are here.
+    pub(crate) fn whole(codec: Codec, bytes: Bytes) -> Self {
+        Self { codec, bytes, memory: None, attached: Vec::new(), feed: None }
+    }
+
+    /// The bytes, to be shared and no more.
+    pub(crate) fn content(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// A payload in the hands of whoever called: its result.
     pub fn of(payload: &exuvia_core::Payload) -> io::Result<Self> {
         let open =

@@ -11,7 +11,7 @@ use pyo3::{prelude::*, types::PyModule};
 
 use crate::{
     attach::Attacher,
-    convert, raised, tensor,
+    convert, raised, tensor, web,
     values::{EncodeOptions, encode_json, encode_ndjson, encode_value_with},
 };
 
@@ -34,6 +34,10 @@ pub(crate) fn encode(
     let py = python.py();
     let mut attached = Vec::new();
     let encoded = match wanted.codec {
+        codec if web::is_one(codec) => {
+            web::write(python, codec, value, out)?;
+            Ok(())
+        }
         Codec::Ndjson => encode_ndjson(py, value, out),
         Codec::Value | Codec::Arguments => {
             let mut attacher = Attacher::new(copies);

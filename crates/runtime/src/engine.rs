@@ -4,6 +4,7 @@
 //! sync, or as what asyncio's loop does when it selects. No borrow of the state is held while
 //! Python code runs, because that code may come back here (a task's end, a nested loop).
 
+mod about;
 mod answer;
 mod socket;
 mod streams;
@@ -14,10 +15,11 @@ use std::{
     ffi::CStr,
     io,
     os::fd::{BorrowedFd, FromRawFd, OwnedFd},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
-use exuvia_core::{Codec, Copied, Failure, HandlerInfo};
+use exuvia_core::{Broken, Codec, Copied, Failure, HandlerInfo};
 use exuvia_protocol::{
     Claims, Connection, Event, Hello, IncomingCall, Limits, LoadTarget, Ready, Role, STACKS_SIGNAL,
     frame::STREAMS,
@@ -27,16 +29,21 @@ use pyo3::{
     exceptions::{PyConnectionError, PyOSError},
     ffi::c_str,
     prelude::*,
-    types::{PyList, PyModule, PyTuple},
+    types::{PyDict, PyList, PyModule, PyTuple},
 };
 
-use self::{answer::usual, streams::Stream};
+use self::{
+    about::{About, Current, Limited},
+    answer::usual,
+    streams::Stream,
+};
 use crate::{
     bind::{Given, bind},
     convert,
     data::Data,
     encode::Wanted,
     handler::Handler,
+    plan::sources::plan_module,
     raised,
     received::Blame,
 };
@@ -76,6 +83,7 @@ pub(crate) fn worker_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     let source = c_str!(include_str!("worker.py"));
     let module = PyModule::from_code(py, source, c"<exuvia worker>", c"_exuvia_worker")?;
     module.setattr("table_target", wrap_pyfunction!(convert::table_target, &module)?)?;
+    module.setattr("plan_module", wrap_pyfunction!(plan_module, &module)?)?;
     Ok(module)
 }
 
@@ -108,6 +116,12 @@ pub struct Engine {
     scratch: RefCell<Vec<u8>>,
     /// When the oldest unwritten end was made.
     unwritten: Cell<Option<Instant>>,
+    /// The call that was begun last.
+    current: RefCell<Option<Current>>,
+    /// Names of the handlers, as people know them.
+    names: RefCell<Vec<String>>,
+    /// Whether a library for traces knows of a call.
+    traced: Cell<bool>,
     /// The host has no more calls: what is open is ended, then this worker ends.
     draining: Cell<bool>,
     ended: Cell<bool>,
@@ -142,6 +156,8 @@ struct Running {
     /// Its result is the list of what a generator yielded.
     gathered: bool,
     began: Instant,
+    deadline: Option<Instant>,
+    about: Option<Rc<About>>,
     copies: Vec<Copied>,
     /// What it yielded and could not be written.
     misfit: Option<Box<Failure>>,
@@ -159,7 +175,8 @@ struct Done {
 #[pymethods]
 impl Engine {
     /// Greets the host and returns what to import: `(search path, [(module, file, attribute)],
-    /// preload, [(module, file, attribute)])`; `None` when the host is gone.
+    /// preload, [(module, file, attribute)], whether to leave out what does not load)`; `None` when
+    /// the host is gone.
     fn greet<'py>(
         &self,
         py: Python<'py>,
@@ -193,7 +210,8 @@ impl Engine {
             PyList::new(py, targets.map(parts).collect::<Vec<_>>())
         };
         let (targets, warm) = (list(load.targets)?, list(load.warm)?);
-        Ok(Some((load.search_path, targets, load.preload, warm).into_pyobject(py)?))
+        let request = (load.search_path, targets, load.preload, warm, load.tolerant);
+        Ok(Some(request.into_pyobject(py)?))
     }
 
     /// Tells the host that a handler is not there.
@@ -202,7 +220,12 @@ impl Engine {
     }
 
     /// Takes the handlers and tells the host that they are there.
-    fn ready(&self, py: Python<'_>, plans: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+    fn ready(
+        &self,
+        py: Python<'_>,
+        plans: Vec<Bound<'_, PyAny>>,
+        broken: Vec<(String, Option<String>, String, String)>,
+    ) -> PyResult<()> {
         let mut handlers = Vec::with_capacity(plans.len());
         let mut infos: Vec<HandlerInfo> = Vec::with_capacity(plans.len());
         for plan in &plans {
@@ -210,14 +233,27 @@ impl Engine {
             handlers.push(handler);
             infos.push(info);
         }
+        self.names.replace(infos.iter().map(HandlerInfo::target).collect());
         self.handlers.replace(handlers);
-        self.tell(py, &Ready::Handlers(infos))
+        let broken = broken.into_iter().map(|(module, file, message, traceback)| Broken {
+            module,
+            file,
+            message,
+            traceback,
+        });
+        self.tell(py, &Ready::Handlers(infos, broken.collect()))
     }
 
     /// Whether any handler needs an event loop.
     #[getter]
     fn has_async(&self) -> bool {
         self.handlers.borrow().iter().any(|handler| handler.is_async)
+    }
+
+    /// What is known of a call that runs: a dict, or None.
+    #[pyo3(name = "about")]
+    fn tell_about<'py>(&self, py: Python<'py>, call: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.about(py, call)
     }
 
     /// Uses asyncio's loop for coroutines.
@@ -311,6 +347,9 @@ impl Engine {
             buffer: RefCell::new(vec![0; READ]),
             scratch: RefCell::default(),
             unwritten: Cell::new(None),
+            current: RefCell::default(),
+            names: RefCell::default(),
+            traced: Cell::new(false),
             draining: Cell::new(false),
             ended: Cell::new(false),
         })
@@ -366,13 +405,20 @@ impl Engine {
         let mut running = Running::of(&call);
         let python = this.python.bind(py);
         this.current_call.call1(py, (running.public,))?;
+        this.current.replace(Some(Current::of(&running)));
+        this.trace(python, &running)?;
         let bound = this.bound(python, call, &mut running)?;
         let (function, is_async, arguments) = match bound {
             Ok(bound) => bound,
             Err(failure) => return this.fail(&running, &failure),
         };
         let paused = if is_async { None } else { this.pause_loop(py)? };
+        let limited = if is_async { None } else { Limited::by(running.about.as_ref()) };
         let result = function.bind(py).call(arguments.positional, arguments.keywords.as_ref());
+        drop(limited);
+        if let Err(error) = &result {
+            Limited::explain(running.about.as_ref(), error, py);
+        }
         drop(function);
         if let Some(event_loop) = paused {
             this.resume_loop(py, &event_loop)?;
@@ -542,6 +588,8 @@ impl Running {
             streams: head.flags & STREAMS != 0,
             gathered: false,
             began: Instant::now(),
+            deadline: about::deadline(call),
+            about: About::of(call),
             copies: Vec::new(),
             misfit: None,
             blame: Blame::default(),
@@ -550,7 +598,13 @@ impl Running {
 
     /// The same call once more, for the task that makes its stream.
     fn kept(&self) -> Self {
-        Self { copies: Vec::new(), misfit: None, blame: self.blame.clone(), ..*self }
+        Self {
+            copies: Vec::new(),
+            misfit: None,
+            blame: self.blame.clone(),
+            about: self.about.clone(),
+            ..*self
+        }
     }
 }
 

@@ -1,9 +1,17 @@
 //! A handler as its plan in `worker.py` describes it.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    time::Duration,
+};
 
 use exuvia_core::{HandlerInfo, HandlerKind, Param};
-use pyo3::{prelude::*, types::PyString};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyString},
+};
+
+use crate::plan;
 
 /// Which values a parameter takes; the same numbers are in `worker.py`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +74,13 @@ pub(crate) struct PlannedParam {
     pub(crate) reads: bool,
 }
 
+impl PlannedParam {
+    /// Whether it takes nothing but a table or array: lists of objects are data like other.
+    pub(crate) fn is_table(&self) -> bool {
+        self.mask.has(Mask::TABLE) || (self.mask.has(Mask::ANY) && self.table.is_some())
+    }
+}
+
 /// A handler and all that a call needs to know of it.
 pub(crate) struct Handler {
     pub(crate) function: Py<PyAny>,
@@ -77,6 +92,10 @@ pub(crate) struct Handler {
     pub(crate) open_keywords: bool,
     /// The parameter that an object as a whole may be for, by place.
     pub(crate) whole: Option<usize>,
+    /// Its annotations, where masks do not say all of them.
+    pub(crate) hints: Option<Py<PyDict>>,
+    /// What was made of `hints`: see [`Handler::plan`].
+    pub(crate) compiled: OnceCell<plan::Plan>,
     /// How long it ran last time; before the first, for ever.
     pub(crate) last_run: Cell<Duration>,
 }
@@ -93,6 +112,8 @@ type Plan<'py> = (
     bool,
     String,
     String,
+    Vec<(String, String)>,
+    Option<Bound<'py, PyDict>>,
 );
 
 impl Handler {
@@ -109,6 +130,8 @@ impl Handler {
             open_keywords,
             doc,
             returns,
+            routes,
+            hints,
         ): Plan<'_> = plan.extract()?;
         let mut params = Vec::with_capacity(planned.len());
         let mut told = Vec::with_capacity(planned.len());
@@ -136,7 +159,7 @@ impl Handler {
             params.iter().any(|param| param.kind == ParamKind::PositionalOnly);
         let kind = if is_async { HandlerKind::Async } else { HandlerKind::Sync };
         let reads = params.first().is_some_and(|first| first.reads);
-        let info = HandlerInfo { module, name, kind, streams, reads, params: told, doc, returns };
+        let info = HandlerInfo { module, name, kind, streams, reads, params: told, open: open_keywords, doc, returns, routes };
         let handler = Self {
             function: function.unbind(),
             is_async,
@@ -146,9 +169,20 @@ impl Handler {
             open_positional,
             open_keywords,
             whole,
+            hints: hints.map(Bound::unbind),
+            compiled: OnceCell::new(),
             last_run: Cell::new(Duration::MAX),
         };
         Ok((handler, info))
+    }
+
+    /// The place of a parameter by its name; `expected` is tried first.
+    #[inline]
+    pub(crate) fn find_param(&self, name: &str, expected: usize) -> Option<usize> {
+        match self.params.get(expected) {
+            Some(param) if param.name == name => Some(expected),
+            _ => self.params.iter().position(|param| param.name == name),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use pyo3::{prelude::*, types::PyModule};
 
 use crate::{
     attach::Attacher,
-    convert, encode, raised,
+    convert, encode, raised, web,
     values::{EncodeOptions, encode_json, encode_ndjson, encode_value_with},
 };
 
@@ -60,6 +60,11 @@ impl Pieces {
         }
         let py = python.py();
         let mut out = Vec::new();
+        if web::is_one(self.codec) {
+            web::write(python, self.codec, value, &mut out).map_err(|why| self.misfit(why))?;
+            self.count += 1;
+            return Ok(Bytes::from(out));
+        }
         let encoded = match self.codec {
             Codec::Ndjson if convert::is_table(value) => encode_ndjson(py, value, &mut out),
             Codec::Ndjson => encode_json(py, value, &mut out).map(|()| out.push(b'\n')),

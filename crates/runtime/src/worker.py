@@ -32,9 +32,14 @@ forked = False
 
 # Told by the runtime: what kind of table an annotation asks for.
 table_target = None
+# Told by the runtime: gives a module of type plans, `compile` or `schema`.
+plan_module = None
 
 # The call that this context belongs to, as a number; 0: none.
 current_call = contextvars.ContextVar("exuvia_call", default=0)
+
+# The engine of this process.
+engine_of = None
 
 # Bits of what a parameter takes; the same numbers are in `bind.rs`.
 NONE, BOOL, INT, FLOAT, STR, LIST, DICT, TABLE, ANY = (1 << bit for bit in range(9))
@@ -89,8 +94,11 @@ def prepare(stacks_signal):
     sys.argv = [""]
 
 
-def load(search_path, targets, preload, warm):
-    """Imports targets, `(module, file, attribute)` each, and plans their handlers."""
+def load(search_path, targets, preload, warm, tolerant):
+    """Imports targets, `(module, file, attribute)` each, and plans their handlers.
+
+    Where it is `tolerant`, targets that do not load are told and left out, as long as one does.
+    """
     # In the image it was set, and imports may have changed it since.
     if not forked:
         sys.path[:0] = search_path
@@ -98,22 +106,84 @@ def load(search_path, targets, preload, warm):
         import_preload(name)
     for module_name, file, attribute in warm:
         call_warm(module_name, file, attribute)
-    plans = []
+    plans, broken = [], []
     for module_name, file, attribute in targets:
-        module = import_target(module_name, file)
-        shown = file or module_name
-        for name, function in select(module, attribute, shown):
-            plans.append(plan(module_name, name, function))
+        try:
+            plans += plan_target(module_name, file, attribute)
+        except LoadError as error:
+            if not tolerant or len(targets) == 1:
+                raise
+            broken.append((error, module_name, file))
+    if broken and not plans:
+        raise broken[0][0]
     if not plans:
         shown = ", ".join(file or module_name for module_name, file, _ in targets)
         raise LoadError(
             f"no handlers in {shown}: a module's handlers are the functions listed in its "
             "`__all__`, or else its own functions without a leading underscore"
         )
+    plans.append(plan("exuvia", "describe", lambda: describe_handlers(plans), []))
     if not forked:
         gc.collect()
     gc.freeze()
-    return plans
+    return plans, [
+        (module_name, file, plain(str(error)), plain(cause_of(error)))
+        for error, module_name, file in broken
+    ]
+
+
+def plan_target(module_name, file, attribute):
+    """The plans of one target's handlers."""
+    module = import_target(module_name, file)
+    shown = file or module_name
+    handlers = list(select(module, attribute, shown))
+    routes = declared(module, handlers, shown)
+    return [plan(module_name, name, found, routes.get(name, [])) for name, found in handlers]
+
+
+def declared(module, handlers, shown):
+    """What `__routes__` of a module says: `(route, options as JSON)` by the handler's name."""
+    table = getattr(module, "__routes__", None)
+    if table is None:
+        return {}
+    import json
+
+    if not isinstance(table, dict):
+        raise LoadError(f"`__routes__` in {shown} is not a dict but a {type(table).__name__}")
+    routes = {}
+    for route, said in table.items():
+        options = dict(said) if isinstance(said, dict) else {"handler": said}
+        wanted = options.pop("handler", None)
+        if not isinstance(wanted, str):
+            named = [name for name, found in handlers if found is wanted]
+            if not named:
+                kind = "nothing" if wanted is None else f"a {type(wanted).__name__}"
+                raise LoadError(
+                    f"`__routes__[{route!r}]` in {shown} leads to {kind}, not to a handler"
+                )
+            wanted = named[0]
+        wanted = wanted.removeprefix(f"{module.__name__}:")
+        try:
+            text = json.dumps(options)
+        except (TypeError, ValueError) as error:
+            raise LoadError(f"`__routes__[{route!r}]` in {shown}: {error}") from None
+        if wanted in [name for name, _ in handlers]:
+            routes.setdefault(wanted, []).append((str(route), text))
+        elif not hasattr(module, wanted):
+            raise LoadError(
+                f"`__routes__[{route!r}]` in {shown}: {missing(module, wanted, shown)}"
+            )
+    return routes
+
+
+def describe_handlers(plans):
+    """What the handlers take and give, as JSON: see the page on types."""
+    handlers = [
+        (module, name, function, type_hints(function), params, streams)
+        for function, module, name, _, streams, params, *_ in plans
+        if module != "exuvia"
+    ]
+    return plan_module("schema").describe(handlers)
 
 
 @contextlib.contextmanager
@@ -241,7 +311,7 @@ def missing(module, attribute, shown):
     return text
 
 
-def plan(module, name, function):
+def plan(module, name, function, routes=()):
     """What the engine must know of a handler: see `bind.rs` for how it is used."""
     target = function
     while hasattr(target, "__wrapped__"):
@@ -299,17 +369,45 @@ def plan(module, name, function):
         open_keywords,
         doc.split("\n\n")[0].replace("\n", " ").strip(),
         shown_annotation(returns),
+        list(routes),
+        hints if typed(params, hints) else None,
     )
+
+
+def typed(params, hints):
+    """Whether the masks of parameters do not say all of their types."""
+    import typing
+
+    def is_plain(annotation):
+        if annotation in (typing.Any, object) or table_target(annotation) is not None:
+            return True
+        if isinstance(annotation, type | None) and annotation in MASKS:
+            return True
+        origin = typing.get_origin(annotation)
+        if origin is typing.Union or origin is types.UnionType:
+            return all(map(is_plain, typing.get_args(annotation)))
+        return False
+
+    names = {param[0] for param in params}
+    return any(name in names and not is_plain(hint) for name, hint in hints.items())
 
 
 def type_hints(function):
     import typing
 
+    if not inspect.isroutine(function):
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - not asked if it is
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except Exception:
-        # A name that only a type checker imports; the text of the annotation is still there.
-        return {}
+        # A name that only a type checker imports: the others can still be known.
+        hints = {}
+        known = getattr(inspect.unwrap(function), "__globals__", {})
+        for name, annotation in getattr(function, "__annotations__", {}).items():
+            one = types.SimpleNamespace(__annotations__={name: annotation})
+            with contextlib.suppress(Exception):
+                hints.update(typing.get_type_hints(one, known, include_extras=True))
+        return hints
 
 
 def target_of(annotation):
@@ -376,6 +474,39 @@ def describe(error, trace):
     except Exception:
         text, frames = f"{name}: {message}\n", []
     return name, message, text, frames[-200:]
+
+
+def told_of_call():
+    """What is known of the call that the current context belongs to, or None."""
+    call = current_call.get()
+    return None if call == 0 or engine_of is None else engine_of.about(call)
+
+
+def trace_call(said):
+    """Puts a caller's place in a trace, `(traceparent, tracestate)`, where OpenTelemetry looks.
+
+    Says whether it did: only what the handlers have loaded is used.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    context = sys.modules.get("opentelemetry.context")
+    if trace is None or context is None:
+        return False
+    if said is None:
+        context.attach(context.Context())
+        return False
+    parent, state = said
+    _, trace_id, span_id, flags = parent.split("-")
+    span = trace.NonRecordingSpan(
+        trace.SpanContext(
+            int(trace_id, 16),
+            int(span_id, 16),
+            is_remote=True,
+            trace_flags=trace.TraceFlags(int(flags, 16)),
+            trace_state=trace.TraceState.from_header([state or ""]),
+        )
+    )
+    context.attach(trace.set_span_in_context(span, context.Context()))
+    return True
 
 
 def run(engine):
@@ -448,15 +579,17 @@ def main(engine, stacks_signal):
 
 
 def work(engine):
+    global engine_of  # noqa: PLW0603 - one process, one engine
+    engine_of = engine
     request = engine.greet(sys.version.split()[0])
     if request is None:
         return
     try:
-        plans = load(*request)
+        plans, broken = load(*request)
     except LoadError as error:
         engine.refuse(plain(str(error)), plain(cause_of(error)))
         return
-    engine.ready(plans)
+    engine.ready(plans, broken)
     run(engine)
 
 

@@ -27,7 +27,7 @@ use pyo3::{
 };
 use rustix::io::Errno;
 
-use crate::convert;
+use crate::{convert, plan};
 use crate::engine::{Engine, WORKER_NAME, broken, worker_module};
 
 /// The descriptors a zygote is given.
@@ -47,6 +47,7 @@ const NOT_A_WORKER: i32 = 120;
 pub fn zygote_main(py: Python<'_>) -> PyResult<()> {
     let worker = worker_module(py)?;
     convert::warm(py)?;
+    plan::sources::compiler(py)?;
     // `zygote.py` finds these two under their names.
     let source = c_str!(include_str!("scan.py"));
     PyModule::from_code(py, source, c"<exuvia scan>", c"_exuvia_scan")?;

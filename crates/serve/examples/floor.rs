@@ -57,10 +57,12 @@ fn route(name: &str) -> Route {
         reads: false,
         params: Vec::new(),
         doc: String::new(),
+        open: false,
         returns: String::new(),
+        routes: Vec::new(),
     };
     let target = Echo { info: Arc::new(info), ids: CallIds::new(), hello: name == "hello" };
-    Route { path: format!("/bench/{name}"), target: Arc::new(target), timeout: None }
+    Route::post(format!("/bench/{name}"), Arc::new(target))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

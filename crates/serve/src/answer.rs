@@ -13,7 +13,7 @@ use http::Response;
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 
-use crate::{failure, feed::Pump, service::Counted};
+use crate::{edge::Dressed, failure, feed::Pump, service::Counted};
 
 /// An answer on its way to a client.
 pub(crate) type Answer = Response<Body>;
@@ -22,6 +22,7 @@ pub(crate) type Answer = Response<Body>;
 pub(crate) enum Body {
     Whole(Full<Bytes>),
     Streamed(Box<Streamed>),
+    Dressed(Box<Dressed>),
 }
 
 /// A result that is still being made. Dropping it before its end cancels the call.
@@ -35,6 +36,16 @@ pub(crate) struct Streamed {
     pub(crate) counted: Option<Counted>,
     /// Why it broke off, once what was made before is on its way.
     failure: Option<Box<Failure>>,
+    /// How a failure is told in the answer itself, where that can be.
+    pub(crate) last_word: Option<LastWord>,
+    /// Nothing comes any more.
+    over: bool,
+}
+
+/// Server-sent events can tell of a failure after the first of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastWord {
+    pub(crate) expose: bool,
 }
 
 /// An answer that ends before its end; what became of it is in the log.
@@ -62,20 +73,21 @@ impl hyper::body::Body for Body {
             Self::Streamed(streamed) => {
                 streamed.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
             }
+            Self::Dressed(dressed) => dressed.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(whole) => whole.is_end_stream(),
-            Self::Streamed(_) => false,
+            Self::Streamed(_) | Self::Dressed(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
-            Self::Streamed(_) => SizeHint::new(),
+            Self::Streamed(_) | Self::Dressed(_) => SizeHint::new(),
         }
     }
 }
@@ -90,7 +102,16 @@ impl Streamed {
         diagnostics: Diagnostics,
         pump: Option<Pump>,
     ) -> Self {
-        Self { start, rest, diagnostics, pump, counted: None, failure: None }
+        Self {
+            start,
+            rest,
+            diagnostics,
+            pump,
+            counted: None,
+            failure: None,
+            last_word: None,
+            over: false,
+        }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
@@ -104,18 +125,17 @@ impl Streamed {
             let call = &self.diagnostics.call_id;
             tracing::debug!(call, ?error, "the body broke off while it was answered");
         }
+        if self.over {
+            return Poll::Ready(None);
+        }
         if let Some(failure) = self.failure.take() {
-            if let Some(mut counted) = self.counted.take() {
-                counted.ended(failure::status(&failure));
-            }
-            return Poll::Ready(Some(Err(BrokenOff)));
+            self.ends(Some(&failure));
+            return Poll::Ready(Some(self.told(&failure).ok_or(BrokenOff)));
         }
         match ready!(self.rest.poll_next(cx)) {
             Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
             None => {
-                if let Some(mut counted) = self.counted.take() {
-                    counted.completed();
-                }
+                self.ends(None);
                 Poll::Ready(None)
             }
             Some(Err(failure)) => {
@@ -126,6 +146,24 @@ impl Streamed {
                 Poll::Pending
             }
         }
+    }
+
+    fn ends(&mut self, failure: Option<&Failure>) {
+        if let Some(mut counted) = self.counted.take() {
+            counted.completed(&self.diagnostics, failure);
+        }
+    }
+
+    /// What broke it off as an event, after which the answer ends as it should.
+    fn told(&mut self, failure: &Failure) -> Option<Bytes> {
+        let LastWord { expose } = self.last_word?;
+        self.over = true;
+        let problem = failure::problem(failure, &self.diagnostics.call_id, expose);
+        let body = problem.into_call_body(&self.diagnostics.call_id);
+        let mut event = b"event: error\ndata: ".to_vec();
+        event.extend_from_slice(&body);
+        event.extend_from_slice(b"\n\n");
+        Some(event.into())
     }
 
     fn log(&self, failure: &Failure) {

@@ -1,6 +1,12 @@
 //! What a server is told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use exuvia_core::{Broken, Target};
+
+use crate::watch::BackendState;
+
+use crate::access::AccessLog;
 
 /// Limits and habits of a server.
 #[derive(Debug, Clone)]
@@ -28,6 +34,10 @@ pub struct ServerConfig {
     /// Names, besides those of this machine's own addresses, by which the built-in pages may be
     /// asked for in `Host`.
     pub hosts: Vec<String>,
+    /// Where a line for every request is written.
+    pub access_log: Option<AccessLog>,
+    /// Whether answers are packed for clients that read them so.
+    pub compress: bool,
 }
 
 /// Whether calls can be answered now.
@@ -43,6 +53,27 @@ pub struct Readiness {
 pub trait Backend: Send + Sync {
     /// Whether calls can be answered now. Asked at every `/readyz`.
     fn readiness(&self) -> Readiness;
+
+    /// Modules that could not be loaded, while others could. Asked once.
+    fn broken(&self) -> Vec<Broken> {
+        Vec::new()
+    }
+
+    /// A target without arguments that tells, as JSON, what the handlers take and give: see
+    /// `docs/types.md`. Asked once.
+    fn description(&self) -> Option<Arc<dyn Target>> {
+        None
+    }
+
+    /// What stubs take and give, in the same form. Asked once.
+    fn stubs(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Workers and queue, for the page.
+    fn state(&self) -> BackendState {
+        BackendState::default()
+    }
 }
 
 // === impl ServerConfig ===
@@ -60,6 +91,8 @@ impl Default for ServerConfig {
             unready_for: Duration::ZERO,
             expose_errors: false,
             hosts: Vec::new(),
+            access_log: None,
+            compress: false,
         }
     }
 }

@@ -21,11 +21,26 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
-use crate::{io::Io, problem::Problem, server::Server, service};
+use crate::{
+    access::Record, http2, io::Io, pages::Page, problem::Problem, routes::LeadsTo, server::Server,
+    service,
+};
 
 /// How long a closing connection listens for what is still on its way. A socket closed over unread
 /// bytes is reset, and a reset may overtake the answer.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// What hyper reads of one request.
+const MOST_HEADERS: usize = 100;
+
+/// What is shown on a listener: `/healthz` and `/readyz` are on every one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Surface {
+    /// The handlers.
+    pub(crate) data: bool,
+    /// The built-in pages.
+    pub(crate) pages: bool,
+}
 
 /// What one connection's parts tell each other. They all run in one task, so the atomics are only
 /// there to say so to the compiler.
@@ -33,8 +48,13 @@ pub(crate) struct Client {
     pub(crate) server: Arc<Server>,
     /// The address the client reached.
     pub(crate) local: SocketAddr,
-    /// A request was taken, and its answer is not made yet.
-    busy: AtomicBool,
+    /// The client's own address.
+    pub(crate) peer: SocketAddr,
+    /// What is shown on the listener it came by.
+    pub(crate) surface: Surface,
+    /// Requests that were taken and whose answers are not made yet: of HTTP/1.1 one at most. Of
+    /// HTTP/2 those whose answers are not taken yet, too.
+    running: AtomicU32,
     /// An answer was made, and none of it is written yet.
     owed: AtomicBool,
     /// Bytes came since the last request was taken.
@@ -43,6 +63,9 @@ pub(crate) struct Client {
     blocked: AtomicBool,
     /// Writes that got through: with `blocked`, whether the client reads at all.
     writes: AtomicU32,
+    /// A body in chunks was not read to its end, or had trailers: where the next request begins is
+    /// not sure, because hyper and a proxy might disagree about the end of trailers.
+    unread: AtomicBool,
     /// The end of the connection tells the end of an answer that is not all made.
     open_ended: AtomicBool,
     /// The status hyper wanted to answer by itself, or 0.
@@ -51,9 +74,17 @@ pub(crate) struct Client {
     answered: AtomicU64,
 }
 
+/// A connection as it was accepted.
+pub(crate) struct Came {
+    pub(crate) stream: TcpStream,
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) surface: Surface,
+}
+
 /// What a connection waits for from its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(crate) enum Wait {
     /// Nothing: a call runs, or its body is read, which has a timeout of its own.
     Nothing,
     /// The next request.
@@ -72,7 +103,7 @@ enum End {
 
 /// One timer for all that a client may be slow at. It is set when the connection begins and looked
 /// at again only when it fires, or when something slow begins: a quick request never touches it.
-struct Patience {
+pub(crate) struct Patience {
     sleep: Pin<Box<Sleep>>,
     wait: Wait,
     since: Instant,
@@ -82,15 +113,18 @@ struct Patience {
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(server: Arc<Server>, local: SocketAddr) -> Self {
+    fn new(server: Arc<Server>, local: SocketAddr, peer: SocketAddr, surface: Surface) -> Self {
         Self {
             server,
             local,
-            busy: AtomicBool::new(false),
+            peer,
+            surface,
+            running: AtomicU32::new(0),
             owed: AtomicBool::new(false),
             fresh: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             writes: AtomicU32::new(0),
+            unread: AtomicBool::new(false),
             open_ended: AtomicBool::new(false),
             refused: AtomicU16::new(0),
             answered: AtomicU64::new(0),
@@ -99,7 +133,7 @@ impl Client {
 
     /// A request was taken.
     pub(crate) fn begin(&self) {
-        self.busy.store(true, Relaxed);
+        self.running.fetch_add(1, Relaxed);
         self.fresh.store(false, Relaxed);
     }
 
@@ -107,13 +141,41 @@ impl Client {
     pub(crate) fn end(&self, now: std::time::Instant) {
         let age = now.saturating_duration_since(self.server.epoch);
         self.answered.store(age.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
-        self.busy.store(false, Relaxed);
+        self.running.fetch_sub(1, Relaxed);
         self.owed.store(true, Relaxed);
+    }
+
+    /// Whether the client is shown what `leads_to` says.
+    pub(crate) fn shows(&self, leads_to: &LeadsTo) -> bool {
+        match leads_to {
+            LeadsTo::Handler { .. } => self.surface.data,
+            LeadsTo::Page(Page::Healthz | Page::Readyz) | LeadsTo::Nothing => true,
+            LeadsTo::Page(_) => self.surface.pages,
+        }
+    }
+
+    /// Whether no request is open.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.running.load(Relaxed) == 0
+    }
+
+    /// Whether there was no request yet.
+    fn is_new(&self) -> bool {
+        self.is_at_rest() && self.answered.load(Relaxed) == 0
     }
 
     /// Whether what is written now may be an answer of ours.
     pub(crate) fn owes_answer(&self) -> bool {
-        self.busy.load(Relaxed) || self.owed.load(Relaxed)
+        !self.is_at_rest() || self.owed.load(Relaxed)
+    }
+
+    /// Whether the connection has to end with the answer.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
+    pub(crate) fn set_unread(&self, unread: bool) {
+        self.unread.store(unread, Relaxed);
     }
 
     /// Whether the connection must not seem to end well, because that would end an answer.
@@ -147,7 +209,7 @@ impl Client {
     fn wait(&self) -> Wait {
         if self.blocked.load(Relaxed) {
             Wait::Write
-        } else if self.busy.load(Relaxed) {
+        } else if !self.is_at_rest() {
             Wait::Nothing
         } else if self.fresh.load(Relaxed) {
             Wait::Head
@@ -172,7 +234,7 @@ impl Client {
 // === impl Patience ===
 
 impl Patience {
-    fn new(client: &Client) -> Self {
+    pub(crate) fn new(client: &Client) -> Self {
         let now = Instant::now();
         let config = &client.server.config;
         let first = config.header_timeout.min(config.idle_timeout);
@@ -184,8 +246,13 @@ impl Patience {
         }
     }
 
+    /// Sees to it that the task is woken; once, before the first [`poll`](Self::poll).
+    pub(crate) fn begin(&mut self, cx: &mut Context<'_>) {
+        let _ = self.sleep.as_mut().poll(cx);
+    }
+
     /// Ready when the client was too slow, with what at.
-    fn poll(&mut self, client: &Client, cx: &mut Context<'_>) -> Poll<Wait> {
+    pub(crate) fn poll(&mut self, client: &Client, cx: &mut Context<'_>) -> Poll<Wait> {
         let wait = client.wait();
         let writes = client.writes.load(Relaxed);
         let config = &client.server.config;
@@ -221,9 +288,10 @@ impl Patience {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn run(server: Arc<Server>, stream: TcpStream, local: SocketAddr) {
+pub(crate) async fn run(server: Arc<Server>, came: Came) {
     let _counted = server.metrics.http.connection();
-    let client = Arc::new(Client::new(server, local));
+    let Came { stream, local, peer, surface } = came;
+    let client = Arc::new(Client::new(server, local, peer, surface));
     let io = Io::new(stream, Arc::clone(&client));
     let mut http = client.server.http.serve_connection(
         io,
@@ -243,7 +311,7 @@ pub(crate) async fn run(server: Arc<Server>, stream: TcpStream, local: SocketAdd
         if !begun {
             begun = true;
             let _ = closing.as_mut().poll(cx);
-            let _ = patience.sleep.as_mut().poll(cx);
+            patience.begin(cx);
         }
         if !told && client.server.closing.load(Relaxed) {
             told = true;
@@ -259,18 +327,24 @@ pub(crate) async fn run(server: Arc<Server>, stream: TcpStream, local: SocketAdd
     let problem = match end {
         End::Done(Ok(())) => None,
         End::Done(Err(error)) if error.is_parse() => {
+            if client.is_new() && parts.read_buf.starts_with(http2::PREFACE) {
+                let (stream, client) = (parts.io.into_stream(), Arc::clone(&client));
+                // In a box, because the usual connection shall not be larger for it.
+                return Box::pin(http2::run(client, stream, parts.read_buf)).await;
+            }
             match not_http(&client, &error, &parts.read_buf) {
                 Some(problem) => Some(problem),
                 None => return,
             }
         }
         End::Expired(Wait::Head) => Some(too_slow(client.server.config.header_timeout)),
+        End::Expired(Wait::Write) => return abandon(&parts.io.into_stream()),
         // The client is gone, or is left alone.
         End::Done(Err(_)) | End::Expired(_) => return,
     };
     let mut stream = parts.io.into_stream();
     if let Some(problem) = problem {
-        let answer = raw(&client.server, &problem);
+        let answer = raw(&client, &problem);
         if !matches!(timeout(LINGER, stream.write_all(&answer)).await, Ok(Ok(()))) {
             return;
         }
@@ -278,8 +352,17 @@ pub(crate) async fn run(server: Arc<Server>, stream: TcpStream, local: SocketAdd
     linger(stream).await;
 }
 
+/// Sees to it that a connection whose client reads nothing is reset when it is dropped. Else the
+/// kernel would keep what was not sent, and try for minutes.
+pub(crate) fn abandon(stream: &TcpStream) {
+    #[expect(deprecated, reason = "what blocks is to linger for a time, and none is set here")]
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::debug!("a connection could not be reset: {error}");
+    }
+}
+
 /// Says goodbye and listens until the client has done so too, or for [`LINGER`].
-async fn linger(mut stream: TcpStream) {
+pub(crate) async fn linger(mut stream: TcpStream) {
     let goodbye = async {
         stream.shutdown().await?;
         let mut sink = [0; 4096];
@@ -292,19 +375,23 @@ async fn linger(mut stream: TcpStream) {
 
 /// What to say to bytes that hyper could not read; `None` where it has answered already.
 fn not_http(client: &Client, error: &hyper::Error, rest: &[u8]) -> Option<Problem> {
-    let (kind, title) = ("bad_request", "The request is not HTTP/1.1");
     let refused = client.refused.load(Relaxed);
-    if rest.starts_with(b"PRI * HTTP/2.0") {
-        let detail = "HTTP/2 is not spoken here: use HTTP/1.1";
-        let status = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-        return Some(Problem::new(status, "http_version", title, detail));
+    if rest.starts_with(http2::PREFACE) {
+        let detail = "HTTP/2 is spoken from the beginning of a connection on, or not at all";
+        return Some(Problem::bad_request(detail));
     }
     if rest.starts_with(&[0x16, 3]) {
         let detail = "this looks like TLS, which is not spoken here: use http:// and not https://";
-        return Some(Problem::new(StatusCode::BAD_REQUEST, kind, title, detail));
+        return Some(Problem::bad_request(detail));
     }
     match refused {
         0 => None,
+        431 if is_head_taken(rest, client.server.config.max_header) => Some(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            "The body is too large",
+            format!("a body may have {} bytes here", client.server.config.max_body),
+        )),
         431 => Some(Problem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "header_too_large",
@@ -320,8 +407,14 @@ fn not_http(client: &Client, error: &hyper::Error, rest: &[u8]) -> Option<Proble
             "The request's path is too long",
             "the path of a request may have 65534 bytes",
         )),
-        _ => Some(Problem::new(StatusCode::BAD_REQUEST, kind, title, error.to_string())),
+        _ => Some(Problem::bad_request(error.to_string())),
     }
+}
+
+/// Whether it is not the head that was too large: hyper says the same of a body whose length no
+/// number holds, and has taken the head out of what is left by then.
+fn is_head_taken(rest: &[u8], max: usize) -> bool {
+    rest.len() < max && rest.split(|byte| *byte == b'\n').count() <= MOST_HEADERS
 }
 
 fn too_slow(limit: Duration) -> Problem {
@@ -331,7 +424,8 @@ fn too_slow(limit: Duration) -> Problem {
 }
 
 /// A whole answer, for when hyper is out of the way.
-fn raw(server: &Server, problem: &Problem) -> Vec<u8> {
+fn raw(client: &Client, problem: &Problem) -> Vec<u8> {
+    let server = &client.server;
     server.routes.unmatched.metrics.answered(problem.status, Duration::ZERO);
     let id = server.ids.next();
     let body = problem.body(id);
@@ -346,5 +440,8 @@ fn raw(server: &Server, problem: &Problem) -> Vec<u8> {
     )
     .into_bytes();
     answer.extend_from_slice(&body);
+    if let Some(log) = &server.config.access_log {
+        log.write(Box::new(Record::refused(client.peer, problem.status, body.len())));
+    }
     answer
 }

@@ -31,7 +31,10 @@ pub(crate) fn log(failure: &Failure, diagnostics: &Diagnostics, route: &str) {
     let (worker, pid) = (worker.unwrap_or_default(), pid.unwrap_or_default());
     let traceback = traceback(failure);
     match failure {
-        Failure::Malformed { .. } | Failure::Input { .. } | Failure::Cancelled => {
+        Failure::Malformed { .. }
+        | Failure::Input { .. }
+        | Failure::Refused { .. }
+        | Failure::Cancelled => {
             tracing::debug!(error_id, handler, route, kind, "{failure}");
         }
         // Load and the death of neighbours pass by themselves.
@@ -52,6 +55,7 @@ pub(crate) fn log(failure: &Failure, diagnostics: &Diagnostics, route: &str) {
 /// The status that tells of `failure`.
 pub(crate) fn status(failure: &Failure) -> u16 {
     let status = match failure {
+        Failure::Refused { status, .. } => return *status,
         Failure::Malformed { .. } => StatusCode::BAD_REQUEST,
         Failure::Input { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Failure::Exception { .. } | Failure::Result { .. } | Failure::Host { .. } => {
@@ -73,6 +77,7 @@ fn title(kind: FailureKind) -> &'static str {
         FailureKind::Malformed => "The body cannot be read",
         FailureKind::Input => "The arguments do not fit the handler",
         FailureKind::Exception => "The handler raised an exception",
+        FailureKind::Refused => "The handler refused the request",
         FailureKind::Result => "The handler's result cannot be written down",
         FailureKind::Timeout => "The call took too long",
         FailureKind::Crash => "The worker crashed",

@@ -3,29 +3,36 @@
 use std::fmt::Write as _;
 
 use exuvia_core::{HandlerInfo, Param};
+use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use crate::routes::Routes;
+use crate::{route::Route, routes::Routes};
 
 /// The page for people.
-pub(crate) fn text(routes: &Routes, origin: &str) -> String {
-    let handlers = routes.handlers();
+pub(crate) fn page(routes: &Routes, origin: &str) -> String {
+    let handlers = routes.sorted();
     let mut page = format!(
         "Exuvia {}: {} handler{}\n",
         env!("CARGO_PKG_VERSION"),
         handlers.len(),
         if handlers.len() == 1 { "" } else { "s" }
     );
-    for (path, target) in handlers {
-        let info = target.info();
+    for route in handlers {
+        let info = route.target.info();
         // Writing to a String cannot fail.
-        let _ = write!(page, "\nPOST {path}\n    {}\n", info.signature());
+        let _ = write!(page, "\n{}\n    {}\n", route.name(), info.signature());
         if let Some(line) = first_line(info) {
             let _ = writeln!(page, "    {line}");
         }
-        let _ = writeln!(page, "    {}", curl(origin, path, info));
+        let _ = writeln!(page, "    {}", curl(origin, route));
     }
-    page += "\nGET  /healthz  whether this process lives\n";
+    for broken in &routes.broken {
+        let _ = writeln!(page, "\n{} cannot be loaded: /readyz says why", broken.module);
+    }
+    page += "\nGET  /docs          this in a browser, with a form for each\n";
+    page += "GET  /openapi.json  this for programs\n";
+    page += "GET  /healthz  whether this process lives\n";
     page += "GET  /readyz   whether calls can be answered now\n";
     page += "GET  /metrics  counters, as Prometheus reads them\n";
     page
@@ -33,16 +40,17 @@ pub(crate) fn text(routes: &Routes, origin: &str) -> String {
 
 /// The page for programs.
 pub(crate) fn json(routes: &Routes, origin: &str) -> String {
-    let handlers = routes.handlers().into_iter().map(|(path, target)| {
-        let info = target.info();
+    let handlers = routes.sorted().into_iter().map(|route| {
+        let info = route.target.info();
+        let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
         json!({
-            "method": "POST",
-            "path": path,
+            "method": methods.join(","),
+            "path": route.path,
             "handler": info.target(),
             "signature": info.signature(),
             "summary": first_line(info).unwrap_or_default(),
             "example": example(info),
-            "curl": curl(origin, path, info),
+            "curl": curl(origin, route),
         })
     });
     let handlers: Vec<Value> = handlers.collect();
@@ -53,9 +61,46 @@ fn first_line(info: &HandlerInfo) -> Option<&str> {
     info.doc.lines().map(str::trim).find(|line| !line.is_empty())
 }
 
-fn curl(origin: &str, path: &str, info: &HandlerInfo) -> String {
-    let body = example(info).to_string().replace('\'', "'\\''");
-    format!("curl http://{origin}{path} -H 'Content-Type: application/json' -d '{body}'")
+/// A line to paste that calls a route.
+fn curl(origin: &str, route: &Route) -> String {
+    let info = route.target.info();
+    let Value::Object(mut left) = example(info) else { return String::new() };
+    let mut line = "curl ".to_owned();
+    let method = &route.methods[0];
+    if *method != Method::GET && *method != Method::POST {
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(line, "-X {method} ");
+    }
+    let mut url = format!("http://{origin}{}", route.path);
+    for name in route.path_params() {
+        let value = text(left.remove(name).as_ref());
+        url = url.replace(&format!("{{{name}}}"), &value).replace(&format!("{{*{name}}}"), &value);
+    }
+    let query = route.query_params();
+    let asked: Vec<_> =
+        query.iter().filter_map(|name| Some(format!("{name}={}", text(Some(&left.remove(name)?))))).collect();
+    let mark = if asked.is_empty() { "" } else { "?" };
+    let _ = write!(line, "'{url}{mark}{}'", asked.join("&"));
+    for (param, header) in &route.options.headers {
+        if let Some(value) = left.remove(param) {
+            let _ = write!(line, " -H '{header}: {}'", text(Some(&value)));
+        }
+    }
+    if *method == Method::GET || *method == Method::DELETE {
+        return line;
+    }
+    let body = Value::Object(left).to_string().replace('\'', "'\\''");
+    let _ = write!(line, " -H 'Content-Type: application/json' -d '{body}'");
+    line
+}
+
+/// A value as it stands in a path or a query.
+fn text(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => utf8_percent_encode(text, NON_ALPHANUMERIC).to_string(),
+        Some(value) => utf8_percent_encode(&value.to_string(), NON_ALPHANUMERIC).to_string(),
+        None => "text".into(),
+    }
 }
 
 /// Arguments of the right shape for every parameter that must be given.

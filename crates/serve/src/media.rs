@@ -3,7 +3,7 @@
 use exuvia_core::Codec;
 use http::{
     HeaderMap,
-    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
 };
 
 /// What the answer shall be, by `Accept`.
@@ -16,7 +16,7 @@ pub(crate) struct Accepted {
 }
 
 /// What is read and written, the usual first, with every name each goes by.
-const KNOWN: [Accepted; 18] = [
+const KNOWN: [Accepted; 19] = [
     known(Codec::Json, "application/json"),
     known(Codec::JsonRows, "application/json; table=rows"),
     known(Codec::JsonColumns, "application/json; table=columns"),
@@ -35,6 +35,20 @@ const KNOWN: [Accepted; 18] = [
     known(Codec::Npy, "application/x-npy"),
     known(Codec::Npy, "application/npy"),
     known(Codec::Value, "application/vnd.exuvia.value+msgpack"),
+    known(Codec::Events, "text/event-stream"),
+];
+
+/// What is only read, and by which names; those with a `/*` are whole families.
+const READ: [(Codec, &str); 9] = [
+    (Codec::Form, "application/x-www-form-urlencoded"),
+    (Codec::Multipart, "multipart/form-data"),
+    (Codec::Text, "text/plain"),
+    (Codec::Bytes, "application/octet-stream"),
+    (Codec::Bytes, "image/*"),
+    (Codec::Bytes, "audio/*"),
+    (Codec::Bytes, "video/*"),
+    (Codec::Bytes, "application/pdf"),
+    (Codec::Bytes, "application/zip"),
 ];
 
 /// What is understood, as said in a refusal.
@@ -42,6 +56,10 @@ pub(crate) const UNDERSTOOD: &str = "application/json (for a table also with tab
      table=columns), application/x-ndjson, text/csv, application/vnd.apache.arrow.stream, \
      application/vnd.apache.arrow.file, application/vnd.apache.parquet, application/x-npy, \
      application/vnd.exuvia.value+msgpack";
+
+/// The same for bodies alone.
+const READ_TOO: &str = "multipart/form-data, application/x-www-form-urlencoded, text/plain and \
+     files (application/octet-stream, image/*, ...)";
 
 const fn known(codec: Codec, media: &'static str) -> Accepted {
     Accepted { codec, media }
@@ -52,25 +70,17 @@ const fn known(codec: Codec, media: &'static str) -> Accepted {
 /// # Errors
 /// Why it is not understood, in a sentence.
 pub(crate) fn request_codec(headers: &HeaderMap) -> Result<Codec, String> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(format!(
-            "bodies are not decompressed here, and this one says Content-Encoding: {}: send it as \
-             it is",
-            shown(encoding)
-        ));
-    }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Codec::Json) };
     if value.as_bytes() == b"application/json" {
         return Ok(Codec::Json);
     }
     let named = Named::parse(value.to_str().unwrap_or_default());
     let media = named.media.to_ascii_lowercase();
-    let codec = match KNOWN.iter().find(|known| known.media == media) {
+    let known = KNOWN.iter().find(|known| known.media == media && known.codec != Codec::Events);
+    let codec = match known {
         Some(known) => known.codec,
         None if media.ends_with("+json") => Codec::Json,
-        None => return Err(not_understood(&media, value)),
+        None => only_read(&media).ok_or_else(|| not_understood(&media, value))?,
     };
     if let Some(charset) = named.parameter("charset")
         && is_text(codec)
@@ -89,6 +99,13 @@ pub(crate) fn request_codec(headers: &HeaderMap) -> Result<Codec, String> {
     }
 }
 
+/// What is read but never written.
+fn only_read(media: &str) -> Option<Codec> {
+    let (folder, _) = media.split_once('/')?;
+    let is = |name: &str| name == media || name.strip_suffix("/*") == Some(folder);
+    READ.iter().find(|(_, name)| is(name)).map(|(codec, _)| *codec)
+}
+
 /// The codec of JSON that holds a table.
 fn table_codec(word: &str) -> Option<Codec> {
     if word.eq_ignore_ascii_case("rows") {
@@ -101,16 +118,13 @@ fn table_codec(word: &str) -> Option<Codec> {
 }
 
 fn is_text(codec: Codec) -> bool {
-    matches!(codec, Codec::Json | Codec::JsonRows | Codec::JsonColumns | Codec::Ndjson | Codec::Csv)
+    use Codec::{Csv, Form, Json, JsonColumns, JsonRows, Ndjson, Text};
+    matches!(codec, Json | JsonRows | JsonColumns | Ndjson | Csv | Text | Form)
 }
 
 fn not_understood(media: &str, value: &HeaderValue) -> String {
     let hint = match media {
-        // What curl -d says when told nothing.
-        "application/x-www-form-urlencoded" => {
-            " With curl, add -H 'Content-Type: application/json'."
-        }
-        "text/json" | "text/plain" | "application/text" => " For JSON, say application/json.",
+        "text/json" | "application/text" => " For JSON, say application/json.",
         "text/x-ndjson" | "application/x-jsonlines" | "application/jsonlines" => {
             " For one document per line, say application/x-ndjson."
         }
@@ -126,7 +140,7 @@ fn not_understood(media: &str, value: &HeaderValue) -> String {
         "application/x-numpy" | "application/numpy" => " For an array, say application/x-npy.",
         _ => "",
     };
-    format!("a body of type {} is not understood. Understood are {UNDERSTOOD}.{hint}", shown(value))
+    format!("a body of type {} is not understood. Understood are {UNDERSTOOD}, {READ_TOO}.{hint}", shown(value))
 }
 
 fn shown(value: &HeaderValue) -> String {
@@ -134,19 +148,22 @@ fn shown(value: &HeaderValue) -> String {
 }
 
 /// What the answer shall be: of what is known that with the highest quality, of those the one named
-/// most exactly, of those the first named. `None`: nothing that is there is wanted.
-pub(crate) fn accepted(headers: &HeaderMap) -> Option<Accepted> {
+/// most exactly, of those the first named, and where nothing else tells, what is `usual`. `None`:
+/// nothing that is there is wanted.
+pub(crate) fn accepted(headers: &HeaderMap, usual: Accepted) -> Option<Accepted> {
     let mut values = headers.get_all(ACCEPT).iter();
-    let usual = KNOWN[0];
     let Some(first) = values.next() else { return Some(usual) };
-    if matches!(first.as_bytes(), b"*/*" | b"application/json") && values.next().is_none() {
+    let first = first.as_bytes();
+    if (first == b"*/*" || first == usual.media.as_bytes()) && values.next().is_none() {
         return Some(usual);
     }
+    // Nothing else can be made of what is one type of file.
+    let others: &[Accepted] = if usual.is_opaque() { &[] } else { &KNOWN };
     let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges: Vec<Range<'_>> =
         ranges.flat_map(|text| text.split(',')).filter_map(Range::parse).collect();
     let mut best: Option<(Rank, Accepted)> = None;
-    for known in KNOWN {
+    for known in std::iter::once(&usual).chain(others).copied() {
         if let Some(rank) = rank(&known, &ranges)
             && best.is_none_or(|(best, _)| rank > best)
         {
@@ -154,6 +171,41 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Option<Accepted> {
         }
     }
     best.map(|(_, known)| known)
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    /// What a route says its results are. Text that is no format of ours comes from a `str`, all
+    /// else from `bytes`.
+    pub(crate) fn named(media: &str) -> Option<Self> {
+        let named = Named::parse(media);
+        let plain = named.media.to_ascii_lowercase();
+        let (folder, rest) = plain.split_once('/')?;
+        if folder.is_empty() || rest.is_empty() || rest == "*" || HeaderValue::from_str(media).is_err() {
+            return None;
+        }
+        let same = |known: &&Self| known.media.replace(' ', "") == media.replace(' ', "");
+        if let Some(known) = KNOWN.iter().find(same) {
+            return Some(*known);
+        }
+        let codec = if folder == "text" { Codec::Text } else { Codec::Bytes };
+        let bare = folder == "text" && named.parameter("charset").is_none();
+        let media = if bare { format!("{media}; charset=utf-8") } else { media.to_owned() };
+        // Once for each route of the program.
+        Some(Self { codec, media: Box::leak(media.into_boxed_str()) })
+    }
+
+    /// Whether a result is written as it is.
+    pub(crate) fn is_opaque(&self) -> bool {
+        matches!(self.codec, Codec::Text | Codec::Bytes)
+    }
+}
+
+impl Default for Accepted {
+    fn default() -> Self {
+        KNOWN[0]
+    }
 }
 
 /// Quality in thousandths, exactness, and how early it was named.
@@ -273,6 +325,11 @@ mod tests {
             ("application/x-parquet", Codec::Parquet),
             ("application/x-npy; charset=binary", Codec::Npy),
             ("application/vnd.exuvia.value+msgpack", Codec::Value),
+            ("application/x-www-form-urlencoded", Codec::Form),
+            ("multipart/form-data; boundary=x", Codec::Multipart),
+            ("text/plain; charset=utf-8", Codec::Text),
+            ("application/octet-stream", Codec::Bytes),
+            ("IMAGE/png", Codec::Bytes),
         ] {
             assert_eq!(request_codec(&headers(CONTENT_TYPE, &[text])), Ok(codec), "{text}");
         }
@@ -283,7 +340,6 @@ mod tests {
     fn a_body_that_is_not_understood_is_told_what_would_be() {
         for (text, part) in [
             ("text/html", "application/x-ndjson, text/csv, application/vnd.apache.arrow.stream"),
-            ("application/x-www-form-urlencoded", "curl"),
             ("application/vnd.ms-excel", "send CSV and say text/csv"),
             ("application/msgpack", "application/vnd.exuvia.value+msgpack"),
             ("application/json; charset=latin-1", "UTF-8"),
@@ -298,13 +354,14 @@ mod tests {
             let error = request_codec(&headers(CONTENT_TYPE, &[text])).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
         }
-        assert!(request_codec(&headers(CONTENT_ENCODING, &["gzip"])).is_err());
     }
 
     #[test]
     fn every_codec_of_the_edge_is_known_by_its_media_type_and_named_in_refusals() {
         for codec in Codec::ALL {
-            if matches!(codec, Codec::Empty | Codec::Arguments) {
+            if matches!(codec, Codec::Empty | Codec::Arguments | Codec::Events)
+                || READ.iter().any(|(read, _)| *read == codec)
+            {
                 continue;
             }
             let first = KNOWN.iter().find(|known| known.codec == codec).expect("a name");
@@ -317,7 +374,7 @@ mod tests {
                     Ok(codec),
                     "{known:?}"
                 );
-                assert_eq!(accepted(&headers(ACCEPT, &[known.media])), Some(*known));
+                assert_eq!(accepted(&headers(ACCEPT, &[known.media]), KNOWN[0]), Some(*known));
             }
         }
     }
@@ -353,11 +410,34 @@ mod tests {
             ("application/json;q=0", None),
             ("image/*", None),
         ] {
-            let found = accepted(&headers(ACCEPT, &[text])).map(|accepted| accepted.media);
+            let found = accepted(&headers(ACCEPT, &[text]), KNOWN[0]).map(|accepted| accepted.media);
             assert_eq!(found, media, "{text}");
         }
-        assert_eq!(accepted(&HeaderMap::new()).map(|a| a.codec), Some(Codec::Json));
+        assert_eq!(accepted(&HeaderMap::new(), KNOWN[0]).map(|a| a.codec), Some(Codec::Json));
         let two = headers(ACCEPT, &["text/html", "application/jsonl"]);
-        assert_eq!(accepted(&two).map(|a| a.codec), Some(Codec::Ndjson));
+        assert_eq!(accepted(&two, KNOWN[0]).map(|a| a.codec), Some(Codec::Ndjson));
+    }
+
+    #[test]
+    fn a_route_says_what_who_accepts_anything_gets() {
+        let csv = Accepted::named("text/csv").expect("a type");
+        let png = Accepted::named("image/png").expect("a type");
+        let text = Accepted::named("text/html").expect("a type");
+        assert_eq!((csv.codec, png.codec, text.codec), (Codec::Csv, Codec::Bytes, Codec::Text));
+        assert_eq!(text.media, "text/html; charset=utf-8");
+        for (usual, accept, media) in [
+            (csv, "*/*", Some("text/csv")),
+            (csv, "application/json", Some("application/json")),
+            (csv, "text/html, */*;q=0.1", Some("text/csv")),
+            (png, "image/*", Some("image/png")),
+            (png, "application/json", None),
+            (text, "text/html,application/xhtml+xml,*/*;q=0.8", Some("text/html; charset=utf-8")),
+        ] {
+            let found = accepted(&headers(ACCEPT, &[accept]), usual);
+            assert_eq!(found.map(|accepted| accepted.media), media, "{accept}");
+        }
+        for bad in ["", "csv", "/", "text/", "*/*", "image/*", "a/b\n"] {
+            assert_eq!(Accepted::named(bad), None, "{bad}");
+        }
     }
 }

@@ -1,19 +1,22 @@
 //! The pages beside the handlers, and who may see them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use exuvia_core::CallId;
+use exuvia_core::{Broken, CallId};
 use exuvia_observe::Metrics;
 use http::{
-    HeaderMap, HeaderValue, StatusCode, Uri,
-    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST},
+    HeaderMap, HeaderValue, Method, StatusCode, Uri,
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
     uri::Authority,
 };
+use serde_json::json;
 
 use crate::{
     answer::Answer,
-    index,
+    config::Readiness,
+    connection::Client,
+    index, page,
     problem::{Problem, answer},
     server::Server,
 };
@@ -22,57 +25,143 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Page {
     Index,
+    Docs,
+    OpenApi,
     Healthz,
     Readyz,
     Metrics,
+    /// What the page in a browser is made of.
+    Own,
 }
+
+/// In what form a page is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// As a browser does.
+    Page,
+    Json,
+    /// People and their tools.
+    Text,
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 // === impl Page ===
 
 impl Page {
-    pub(crate) const ALL: [(&str, Self); 4] = [
+    /// Below this everything is the server's own.
+    pub(crate) const PREFIX: &str = page::FOLDER;
+
+    pub(crate) const ALL: [(&str, Self); 7] = [
         ("/", Self::Index),
+        ("/docs", Self::Docs),
+        ("/openapi.json", Self::OpenApi),
         ("/healthz", Self::Healthz),
         ("/readyz", Self::Readyz),
         ("/metrics", Self::Metrics),
+        ("/_exuvia/{*path}", Self::Own),
     ];
 
-    /// Paths kept for pages to come.
-    pub(crate) const RESERVED: [&str; 2] = ["/docs", "/openapi.json"];
-
-    /// The page for a request with these headers, from a connection to `local`.
-    pub(crate) fn answer(
+    /// The page for a request with these headers.
+    pub(crate) async fn answer(
         self,
-        server: &Server,
+        client: &Client,
         uri: &Uri,
+        method: &Method,
         mut headers: HeaderMap,
-        local: SocketAddr,
     ) -> Answer {
+        let (server, local) = (&*client.server, client.local);
         let host = host(uri, &headers);
         if !host.as_ref().is_none_or(|host| is_ours(host, local.ip(), &server.config.hosts)) {
             let id = server.ids.next();
             return misdirected(host.as_ref().map_or("", Authority::as_str), id, headers);
         }
-        let wants_json = wants_json(&headers);
         let origin = host.map_or_else(|| local.to_string(), |host| host.to_string());
+        let wants = Wants::of(&headers);
+        let made = match self {
+            Self::Docs => return page::PAGE.answer(method, headers, &server.ids),
+            Self::Index if wants == Wants::Page => {
+                return page::PAGE.answer(method, headers, &server.ids);
+            }
+            Self::Own => match page::file(uri.path()) {
+                Some(file) => return file.answer(method, headers, &server.ids),
+                None => own(server, uri.path()),
+            },
+            Self::OpenApi => server.openapi().await.map(|document| (JSON, document)),
+            Self::Index if wants == Wants::Json => Ok((JSON, index::json(&server.routes, &origin))),
+            Self::Index => Ok((TEXT, index::page(&server.routes, &origin))),
+            Self::Healthz => Ok((TEXT, "ok\n".to_owned())),
+            Self::Metrics => Ok((Metrics::MEDIA_TYPE, server.metrics.render())),
+            Self::Readyz => readyz(server, wants),
+        };
         headers.clear();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let (media, body) = match self {
-            Self::Index if wants_json => ("application/json", index::json(&server.routes, &origin)),
-            Self::Index => ("text/plain; charset=utf-8", index::text(&server.routes, &origin)),
-            Self::Healthz => ("text/plain; charset=utf-8", "ok\n".to_owned()),
-            Self::Metrics => (Metrics::MEDIA_TYPE, server.metrics.render()),
-            Self::Readyz => {
-                let readiness = server.readiness();
-                if !readiness.ready {
-                    return not_ready(readiness.reason).into_answer(headers, server.ids.next());
-                }
-                ("text/plain; charset=utf-8", readiness.reason + "\n")
+        match made {
+            Ok((media, body)) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+                headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                answer(headers, StatusCode::OK, Bytes::from(body))
             }
-        };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-        answer(headers, StatusCode::OK, Bytes::from(body))
+            Err(problem) => problem.into_answer(headers, server.ids.next()),
+        }
     }
+}
+
+// === impl Wants ===
+
+impl Wants {
+    fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let first = accept.trim_start();
+        if first.starts_with("text/html") {
+            Self::Page
+        } else if first.starts_with("application/json") {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// Whether `path` is one of these pages, shown here or not.
+pub(crate) fn is_page(path: &str) -> bool {
+    path.starts_with(Page::PREFIX) || Page::ALL.iter().any(|(own, _)| *own == path)
+}
+
+/// What the page reads.
+fn own(server: &Server, path: &str) -> Result<(&'static str, String), Problem> {
+    let found = match page::call_id(path) {
+        Some(id) => server.watch.call(id),
+        None => (path == "/_exuvia/state.json").then(|| server.state()),
+    };
+    let nothing = || {
+        let detail = "there is no such file, or the call is forgotten: only the last ones are kept";
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such file", detail)
+    };
+    found.map(|value| (JSON, value.to_string())).ok_or_else(nothing)
+}
+
+/// Whether calls can be answered; modules that are broken do not keep the others from it.
+fn readyz(server: &Server, wants: Wants) -> Result<(&'static str, String), Problem> {
+    let Readiness { ready, reason } = server.readiness();
+    if !ready {
+        return Err(not_ready(reason));
+    }
+    let broken = &server.routes.broken;
+    if wants == Wants::Json {
+        let broken: Vec<_> = broken.iter().map(|broken| server.watch.broken(broken)).collect();
+        let said = json!({ "ready": ready, "reason": reason, "broken": broken });
+        return Ok((JSON, said.to_string()));
+    }
+    let mut text = reason + "\n";
+    for Broken { module, message, traceback, .. } in broken {
+        text += &match server.config.expose_errors {
+            true => format!("\nbroken: {module}: {message}\n{traceback}"),
+            false => format!("broken: {module}: the server's log says why\n"),
+        };
+    }
+    Ok((TEXT, text))
 }
 
 fn not_ready(reason: String) -> Problem {
@@ -90,14 +179,6 @@ fn misdirected(host: &str, id: CallId, headers: HeaderMap) -> Answer {
     let title = "The page is not shown under this host name";
     Problem::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", title, detail)
         .into_answer(headers, id)
-}
-
-/// Whether JSON is asked for by name; people and their tools get text.
-fn wants_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|accept| accept.trim_start().starts_with("application/json"))
 }
 
 /// Whom the request was meant for: the request line wins over `Host` (RFC 9112, 3.2.2). A host that

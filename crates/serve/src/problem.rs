@@ -37,7 +37,7 @@ pub(crate) struct Problem {
     /// Seconds after which to come back.
     pub(crate) retry_after: Option<u64>,
     /// The methods of the path.
-    pub(crate) allow: Option<&'static str>,
+    pub(crate) allow: Option<HeaderValue>,
     /// Whether the connection ends with the answer.
     pub(crate) close: bool,
 }
@@ -79,6 +79,12 @@ impl Problem {
         }
     }
 
+    /// A request that is not what HTTP allows.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        let title = "The request cannot be understood";
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", title, detail)
+    }
+
     /// The same, and the connection ends with it: what follows on it cannot be told apart.
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
@@ -94,6 +100,11 @@ impl Problem {
     pub(crate) fn into_answer(self, headers: HeaderMap, id: CallId) -> Answer {
         let body = self.body(id);
         self.respond(headers, body)
+    }
+
+    /// The body, for an error of a call.
+    pub(crate) fn into_call_body(self, call_id: &str) -> Vec<u8> {
+        self.document(format!("urn:exuvia:call:{call_id}"), call_id)
     }
 
     /// The answer to a call.
@@ -129,7 +140,7 @@ impl Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(methods) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(methods));
+            headers.insert(ALLOW, methods);
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     pin::pin,
     sync::{
         Arc,
@@ -16,19 +16,26 @@ use exuvia_core::CallIds;
 use exuvia_observe::Metrics;
 use hyper::server::conn::http1;
 use tokio::{
-    net::TcpStream,
-    sync::Notify,
+    sync::{Notify, OnceCell},
     task::{JoinError, JoinSet},
 };
 
 use crate::{
     config::{Backend, Readiness, ServerConfig},
-    connection,
-    routes::{Route, RouteError, Routes},
+    connection::{self, Came, Surface},
+    route::Route,
+    routes::{RouteError, Routes},
+    watch::Watch,
 };
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the access log's last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Connections to the pages beyond the limit: who looks why a server is full shall see something.
+const ADMIN_SPARE: usize = 64;
 
 /// What large bodies are read in; hyper's buffer may always grow to this much.
 const READ_BUFFER: usize = 64 << 10;
@@ -36,6 +43,10 @@ const READ_BUFFER: usize = 64 << 10;
 /// An HTTP server over a fixed set of routes.
 pub struct Server {
     pub(crate) routes: Routes,
+    /// What happens here, for the page.
+    pub(crate) watch: Arc<Watch>,
+    /// The OpenAPI document, once somebody asked.
+    pub(crate) document: OnceCell<String>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) config: ServerConfig,
     /// Names for errors that happen outside of calls.
@@ -49,7 +60,29 @@ pub struct Server {
     pub(crate) closing: AtomicBool,
     /// Wakes resting connections to see `closing`.
     pub(crate) close: Notify,
-    backend: Arc<dyn Backend>,
+    pub(crate) backend: Arc<dyn Backend>,
+}
+
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For handlers.
+    pub data: TcpListener,
+    /// For the built-in pages. Without it they are on `data` where that is a loopback address, and
+    /// else nowhere.
+    pub admin: Option<TcpListener>,
+}
+
+/// The listeners, opened.
+struct Doors {
+    data: Door,
+    admin: Option<Door>,
+}
+
+/// One listener, and what is shown there.
+struct Door {
+    listener: tokio::net::TcpListener,
+    surface: Surface,
 }
 
 /// How a shutdown went.
@@ -72,7 +105,8 @@ impl Server {
         metrics: Arc<Metrics>,
         config: ServerConfig,
     ) -> Result<Arc<Self>, RouteError> {
-        let routes = Routes::new(routes, &metrics.http)?;
+        let routes = Routes::new(routes, backend.broken(), &metrics.http)?;
+        let watch = Watch::new(routes.names(), config.expose_errors);
         let mut http = http1::Builder::new();
         http.half_close(false)
             // The connection has one timer of its own for all of this; hyper's would be made and
@@ -85,6 +119,8 @@ impl Server {
             .pipeline_flush(false);
         Ok(Arc::new(Self {
             routes,
+            watch,
+            document: OnceCell::new(),
             metrics,
             config,
             ids: CallIds::new(),
@@ -107,28 +143,40 @@ impl Server {
         self.backend.readiness()
     }
 
-    /// Serves `listener` until `shutdown` ends. Then `/readyz` says no; after
-    /// [`ServerConfig::unready_for`] the listener is closed, resting connections end, and the
+    /// Serves `listeners` until `shutdown` ends. Then `/readyz` says no; after
+    /// [`ServerConfig::unready_for`] the listeners are closed, resting connections end, and the
     /// others end with the answer they are at. `deadline` is polled from the end of `shutdown` on:
     /// when it ends, what is left is cut off. Dropping the returned future cuts off everything.
     ///
     /// # Errors
-    /// When the listener cannot be used.
+    /// When a listener cannot be used.
     pub async fn serve(
         self: Arc<Self>,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()>,
         deadline: impl Future<Output = ()>,
     ) -> io::Result<Drained> {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let drained = self.serve_all(listeners.into(), shutdown, deadline).await?;
+        if let Some(log) = &self.config.access_log {
+            log.flush(LAST_LINES).await;
+        }
+        Ok(drained)
+    }
+
+    async fn serve_all(
+        self: &Arc<Self>,
+        listeners: Listeners,
+        shutdown: impl Future<Output = ()>,
+        deadline: impl Future<Output = ()>,
+    ) -> io::Result<Drained> {
+        let doors = listeners.open()?;
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         let mut deadline = pin!(deadline);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                accepted = listener.accept(), if connections.len() < self.config.max_connections => {
+                accepted = doors.accept(connections.len(), self.config.max_connections) => {
                     self.accepted(accepted, &mut connections).await;
                 }
                 Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
@@ -140,13 +188,13 @@ impl Server {
             tokio::select! {
                 () = &mut unready => break,
                 () = &mut deadline => return Ok(cut(connections).await),
-                accepted = listener.accept(), if connections.len() < self.config.max_connections => {
+                accepted = doors.accept(connections.len(), self.config.max_connections) => {
                     self.accepted(accepted, &mut connections).await;
                 }
                 Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
             }
         }
-        drop(listener);
+        drop(doors);
         self.closing.store(true, Relaxed);
         self.close.notify_waiters();
         loop {
@@ -161,17 +209,9 @@ impl Server {
     }
 
     /// Starts serving a connection, or waits a little where the machine has none to give.
-    async fn accepted(
-        self: &Arc<Self>,
-        accepted: io::Result<(TcpStream, SocketAddr)>,
-        connections: &mut JoinSet<()>,
-    ) {
-        let (stream, local) = match accepted.and_then(|(stream, _)| {
-            stream.set_nodelay(true)?;
-            let local = stream.local_addr()?;
-            Ok((stream, local))
-        }) {
-            Ok(accepted) => accepted,
+    async fn accepted(self: &Arc<Self>, accepted: io::Result<Came>, connections: &mut JoinSet<()>) {
+        let came = match accepted {
+            Ok(came) => came,
             // The client was gone before it was seen.
             Err(error) if is_of_one_client(&error) => return,
             Err(error) => {
@@ -180,7 +220,64 @@ impl Server {
                 return;
             }
         };
-        connections.spawn(connection::run(Arc::clone(self), stream, local));
+        connections.spawn(connection::run(Arc::clone(self), came));
+    }
+}
+
+// === impl Listeners ===
+
+impl From<TcpListener> for Listeners {
+    fn from(data: TcpListener) -> Self {
+        Self { data, admin: None }
+    }
+}
+
+impl Listeners {
+    fn open(self) -> io::Result<Doors> {
+        let Self { data, admin } = self;
+        // A page tells of the code behind it, so a port that strangers reach has none.
+        let pages = admin.is_none() && data.local_addr()?.ip().to_canonical().is_loopback();
+        let data = Door::open(data, Surface { data: true, pages })?;
+        let surface = Surface { data: false, pages: true };
+        let admin = admin.map(|admin| Door::open(admin, surface)).transpose()?;
+        Ok(Doors { data, admin })
+    }
+}
+
+// === impl Doors ===
+
+impl Doors {
+    /// The next connection, while there are `open` of at most `max`.
+    async fn accept(&self, open: usize, max: usize) -> io::Result<Came> {
+        tokio::select! {
+            came = self.data.accept(), if open < max => came,
+            came = Door::accept_at(self.admin.as_ref()), if open < max + ADMIN_SPARE => came,
+            else => std::future::pending().await,
+        }
+    }
+}
+
+// === impl Door ===
+
+impl Door {
+    fn open(listener: TcpListener, surface: Surface) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: tokio::net::TcpListener::from_std(listener)?, surface })
+    }
+
+    async fn accept(&self) -> io::Result<Came> {
+        let (stream, peer) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        Ok(Came { stream, local, peer, surface: self.surface })
+    }
+
+    /// Never ready where there is no such door.
+    async fn accept_at(door: Option<&Self>) -> io::Result<Came> {
+        match door {
+            Some(door) => door.accept().await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -1,35 +1,53 @@
 //! One request, from its head to its answer.
 
-use std::{future::poll_fn, mem::take, sync::Arc, time::Instant};
+use std::{
+    future::poll_fn,
+    mem::take,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use exuvia_core::{
-    Call, Codec, Copied, Diagnostics, Outcome, OutcomeFuture, Payload, Responsible, TraceContext,
+    Call, Codec, Copied, Diagnostics, Failure, Outcome, OutcomeFuture, Payload, TraceContext,
 };
+use exuvia_observe::trace::{self, RequestSpan};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version,
-    header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
 use hyper::body::{Body as _, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    answer::{Answer, Body, Streamed},
+    access,
+    answer::{Answer, Body, LastWord, Streamed},
+    arguments,
     body::{BodyError, Reading},
     config::ServerConfig,
     connection::Client,
+    decompress::{self, Coding},
+    edge::Extras,
     failure,
     feed::{self, Pump},
     media::{self, Accepted},
+    pages,
     problem::{CALL_ID, CLIENT_CLOSED, Problem, answer as respond},
-    routes::{Entry, LeadsTo},
+    routes::{Calls, Entry, Found, LeadsTo, Place},
     server::Server,
+    watch::Seen,
 };
 
 /// The header that says how much of an answer's tables had to be copied: `COUNT; bytes=BYTES`.
 const COPIES: HeaderName = HeaderName::from_static("exuvia-copies");
 
+/// The header that tells an answer of a stub.
+const STUB: HeaderName = HeaderName::from_static("exuvia-stub");
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -39,15 +57,22 @@ pub(crate) struct Counted {
     pub(crate) entry: Arc<Entry>,
     began: Instant,
     status: u16,
+    seen: Option<Seen>,
+    /// Its place among those of its route that run at a time.
+    room: Option<OwnedSemaphorePermit>,
+    span: RequestSpan,
 }
 
 // === impl Counted ===
 
 impl Counted {
-    fn new(client: Arc<Client>, entry: Arc<Entry>) -> Self {
+    fn new(client: Arc<Client>, entry: Arc<Entry>, parts: &Parts) -> Self {
+        let began = Instant::now();
+        let span = span(&entry, parts);
         client.begin();
         client.server.metrics.http.in_flight.inc();
-        Self { client, entry, began: Instant::now(), status: CLIENT_CLOSED }
+        let seen = entry.number.map(|route| client.server.watch.began(route, began));
+        Self { client, entry, began, status: CLIENT_CLOSED, seen, room: None, span }
     }
 
     /// The answer was made, or is not made any further.
@@ -55,10 +80,21 @@ impl Counted {
         self.status = status;
     }
 
-    /// All of a streamed answer was made.
-    pub(crate) fn completed(&mut self) {
-        self.status = StatusCode::OK.as_u16();
-        self.client.set_open_ended(false);
+    /// All of a streamed answer was made, or it broke off for a reason.
+    pub(crate) fn completed(&mut self, diagnostics: &Diagnostics, failure: Option<&Failure>) {
+        self.status = failure.map_or(StatusCode::OK.as_u16(), failure::status);
+        self.told(diagnostics, failure);
+        if let Some(failure) = failure {
+            self.span.broke_off(failure);
+        } else {
+            self.client.set_open_ended(false);
+        }
+    }
+
+    fn told(&mut self, diagnostics: &Diagnostics, failure: Option<&Failure>) {
+        if let Some(seen) = &mut self.seen {
+            seen.ended(diagnostics, self.status, failure, Instant::now());
+        }
     }
 }
 
@@ -68,79 +104,177 @@ impl Drop for Counted {
         self.client.server.metrics.http.in_flight.dec();
         self.entry.metrics.answered(self.status, now - self.began);
         self.client.end(now);
+        self.span.end(self.status);
     }
 }
 
+/// The request's place in a trace, where this program is built to tell of them: of routes, not of
+/// pages.
+fn span(entry: &Entry, parts: &Parts) -> RequestSpan {
+    if !trace::BUILT_IN || matches!(entry.leads_to, LeadsTo::Page(_)) {
+        return RequestSpan::default();
+    }
+    let state = parts.headers.get(TRACESTATE).and_then(|state| state.to_str().ok());
+    RequestSpan::start(&trace::Incoming {
+        method: parts.method.as_str(),
+        route: entry.number.map(|_| entry.path.as_str()),
+        path: parts.uri.path(),
+        version: if parts.version == Version::HTTP_2 { "2" } else { "1.1" },
+        parent: traced(&parts.headers),
+        state,
+    })
+}
+
 /// The answer to `request`.
-pub(crate) async fn answer(client: Arc<Client>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Answer {
+    let extras = Extras::of(&client, &mut request);
     let (mut parts, body) = request.into_parts();
+    client.set_unread(is_chunked(&parts, &body));
     let routes = &client.server.routes;
-    let entry = Arc::clone(routes.find(parts.uri.path()).unwrap_or(&routes.unmatched));
-    let mut counted = Counted::new(client, entry);
-    let Counted { client, entry, .. } = &counted;
-    let mut answer = match lead(client, entry, &mut parts, body).await {
+    let found = routes.find(parts.uri.path());
+    let entry = match &found {
+        Some(found) => found.place.by(&parts.method).unwrap_or(found.place.any()),
+        None => &routes.unmatched,
+    };
+    access::matched(&parts.extensions, &entry.path);
+    let mut counted = Counted::new(client.clone(), Arc::clone(entry), &parts);
+    let mut answer = match lead(&mut counted, found, &mut parts, body).await {
         Ok(answer) => answer,
         Err(problem) => {
             let id = client.server.ids.next();
-            let Problem { kind, detail, .. } = &problem;
-            tracing::debug!(error_id = %id, route = entry.path, kind, "{detail}");
+            let Problem { status, kind, detail, .. } = &problem;
+            tracing::debug!(error_id = %id, route = counted.entry.path, kind, "{detail}");
+            if let Some(seen) = &mut counted.seen {
+                seen.refused(&id.to_string(), *status, kind, detail);
+            }
             problem.into_answer(take(&mut parts.headers), id)
         }
     };
+    if client.is_unread() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = answer.status().as_u16();
     match answer.body_mut() {
-        Body::Whole(_) => counted.ended(status),
+        Body::Whole(_) | Body::Dressed(_) => counted.ended(status),
         Body::Streamed(streamed) => {
             client.set_open_ended(parts.version == Version::HTTP_10);
             streamed.counted = Some(counted);
         }
     }
-    answer
+    match extras {
+        None => answer,
+        Some(extras) => extras.dress(answer),
+    }
 }
 
 /// Brings a request to what its path leads to. The map of its headers becomes the answer's, which
 /// saves making one.
 async fn lead(
-    client: &Client,
-    entry: &Entry,
+    counted: &mut Counted,
+    found: Option<Found<'_>>,
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, Problem> {
+    check_framing(parts, &counted.client)?;
     check_host(parts)?;
+    let client = counted.client.clone();
+    let entry = counted.entry.clone();
+    let Some(Found { place, values }) = found else {
+        if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+            let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            return Ok(options(take(&mut parts.headers), allow));
+        }
+        return Err(unknown(&client, parts));
+    };
+    if !client.shows(&entry.leads_to) {
+        return Err(unknown(&client, parts));
+    }
+    if place.by(&parts.method).is_none() {
+        return other_method(place, &entry, parts);
+    }
     match &entry.leads_to {
-        LeadsTo::Handler { target, timeout, .. } => {
-            if parts.method != Method::POST {
-                return other_method(entry, parts, "POST, OPTIONS");
+        LeadsTo::Handler(calls) => {
+            if parts.method != Method::GET && parts.method != Method::HEAD {
+                refuse_cross_site(parts)?;
             }
-            refuse_cross_site(parts)?;
-            let server = &*client.server;
-            let reads = target.info().reads;
-            let (Input { payload, mut pump }, accepted) = read(server, parts, body, reads).await?;
-            let call = Call {
-                payload,
-                text_arguments: Vec::new(),
-                accept: accepted.codec,
-                streams: true,
-                timeout: *timeout,
-                trace: trace(&parts.headers),
-            };
-            let outcome = perform(target.call(call), &mut pump)
-                .await
-                .map_err(|error| unread(&server.config, &error))?;
-            let headers = take(&mut parts.headers);
-            Ok(write(server, entry, outcome, accepted, headers, pump))
+            call(counted, calls, values, parts, body).await
         }
         LeadsTo::Page(page) => {
-            if parts.method != Method::GET && parts.method != Method::HEAD {
-                return other_method(entry, parts, "GET, HEAD, OPTIONS");
-            }
-            let headers = take(&mut parts.headers);
-            Ok(page.answer(&client.server, &parts.uri, headers, client.local))
+            let Parts { uri, method, headers, .. } = parts;
+            Ok(page.answer(&client, uri, method, take(headers)).await)
         }
-        LeadsTo::Nothing if parts.method == Method::OPTIONS && parts.uri.path() == "*" => {
-            Ok(options(take(&mut parts.headers), "GET, HEAD, POST, OPTIONS"))
+        LeadsTo::Nothing => Err(unknown(&client, parts)),
+    }
+}
+
+/// Calls a handler, and answers with what comes of it.
+async fn call(
+    counted: &mut Counted,
+    calls: &Calls,
+    values: Vec<String>,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Result<Answer, Problem> {
+    let server = counted.client.server.clone();
+    let failed = |failure: Failure| refused(&server, &failure);
+    let text_arguments = arguments::of(calls, values, parts).map_err(failed)?;
+    let (Input { payload, mut pump }, accepted) = read(&counted.client, calls, parts, body).await?;
+    let timeout = enter(counted, calls).await.map_err(failed)?;
+    let call = Call {
+        text_arguments: arguments::about(text_arguments, calls, payload.codec, parts),
+        payload,
+        accept: accepted.codec,
+        streams: true,
+        timeout,
+        trace: counted.span.call(&calls.name).or_else(|| traced(&parts.headers)),
+    };
+    let outcome = perform(calls.target.call(call), &mut pump)
+        .await
+        .map_err(|error| unread(&server.config, &error))?;
+    counted.span.called(&outcome);
+    let headers = take(&mut parts.headers);
+    Ok(write(counted, calls, outcome, accepted, headers, pump))
+}
+
+/// Waits until the route has room for one more call, and tells how long it may take then.
+async fn enter(counted: &mut Counted, calls: &Calls) -> Result<Option<Duration>, Failure> {
+    let Some(gate) = &calls.gate else { return Ok(calls.timeout) };
+    if let Some(seen) = &mut counted.seen {
+        seen.waits(true);
+    }
+    let began = Instant::now();
+    counted.room = Some(gate.enter(calls.timeout).await?);
+    if let Some(seen) = &mut counted.seen {
+        seen.waits(false);
+    }
+    Ok(calls.timeout.map(|limit| limit.saturating_sub(began.elapsed())))
+}
+
+/// What a call would have ended as that was not made.
+fn refused(server: &Server, failure: &Failure) -> Problem {
+    failure::problem(failure, &server.ids.next().to_string(), server.config.expose_errors)
+}
+
+/// Whether the body comes in chunks.
+fn is_chunked(parts: &Parts, body: &Incoming) -> bool {
+    parts.version == Version::HTTP_11 && body.size_hint().exact().is_none()
+}
+
+/// Holds a body in chunks to just that: hyper looks at the last word of `Transfer-Encoding` alone.
+fn check_framing(parts: &Parts, client: &Client) -> Result<(), Problem> {
+    if !client.is_unread() {
+        return Ok(());
+    }
+    let mut values = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked =
+        |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    match (values.next(), values.next()) {
+        (Some(only), None) if chunked(only) => Ok(()),
+        _ => {
+            let detail = "a body comes in chunks or with its length, and this one has another \
+                          Transfer-Encoding";
+            Err(Problem::bad_request(detail).closing())
         }
-        LeadsTo::Nothing => Err(unknown(&client.server, parts)),
     }
 }
 
@@ -153,8 +287,7 @@ fn check_host(parts: &Parts) -> Result<(), Problem> {
         (None, _) => "an HTTP/1.1 request names its host, and this one has no Host header",
         (Some(_), Some(_)) => "a request names one host, and this one has several Host headers",
     };
-    let title = "The request is not HTTP/1.1";
-    Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", title, detail).closing())
+    Err(Problem::bad_request(detail).closing())
 }
 
 /// A page of another site may make a browser send a request here without asking (a plain POST needs
@@ -181,44 +314,51 @@ struct Input {
 
 /// The call's data and how it shall be answered. A handler that `reads` need not wait for all of it.
 async fn read(
-    server: &Server,
+    client: &Arc<Client>,
+    calls: &Calls,
     parts: &Parts,
     body: Incoming,
-    reads: bool,
 ) -> Result<(Input, Accepted), Problem> {
-    let codec = if body.is_end_stream() {
-        Codec::Empty
-    } else {
-        media::request_codec(&parts.headers).map_err(|detail| {
-            let title = "The body's type is not understood";
-            Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                title,
-                detail,
-            )
-        })?
+    let reads = calls.target.info().reads;
+    let unfit = |detail: String| {
+        let title = "The body's type is not understood";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Problem::new(status, "unsupported_media_type", title, detail)
     };
-    let accepted = media::accepted(&parts.headers).ok_or_else(|| {
+    let (codec, coding) = if body.is_end_stream() {
+        (Codec::Empty, None)
+    } else {
+        let codec = media::request_codec(&parts.headers).map_err(unfit)?;
+        (codec, decompress::coding(&parts.headers).map_err(unfit)?)
+    };
+    let accepted = media::accepted(&parts.headers, calls.usual).ok_or_else(|| {
         let title = "No answer there is would be accepted";
-        let detail = format!("answers come as {}", media::UNDERSTOOD);
+        let detail = match calls.usual.is_opaque() {
+            true => format!("the answer is {}", calls.usual.media),
+            false => format!("answers come as {}", media::UNDERSTOOD),
+        };
         Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", title, detail)
     })?;
     if codec == Codec::Empty {
         return Ok((Input::default(), accepted));
     }
-    let input = input(&server.config, body, codec, reads).await;
-    Ok((input.map_err(|error| unread(&server.config, &error))?, accepted))
+    let config = &client.server.config;
+    let max_body = calls.max_body.unwrap_or(config.max_body);
+    let input = input(client, max_body, body, codec, coding, reads).await;
+    Ok((input.map_err(|error| error.problem(max_body, config.body_timeout))?, accepted))
 }
 
 /// The data of a call that has some.
 async fn input(
-    config: &ServerConfig,
+    client: &Arc<Client>,
+    max_body: u64,
     body: Incoming,
     codec: Codec,
+    coding: Option<Coding>,
     reads: bool,
 ) -> Result<Input, BodyError> {
-    let reading = Reading::begin(body, config.max_body, config.body_timeout).await?;
+    let pause = client.server.config.body_timeout;
+    let reading = Reading::begin(client, body, coding, max_body, pause).await?;
     if reads && feed::can_be_fed(codec) && !reading.is_there() {
         let (feed, pump) = Pump::start(reading).map_err(BodyError::NoRoom)?;
         let payload = Payload { feed: Some(feed), ..Payload::new(codec, Bytes::new()) };
@@ -237,73 +377,39 @@ async fn perform(call: OutcomeFuture, pump: &mut Option<Pump>) -> Result<Outcome
     }
 }
 
-/// Why a body could not be read. What is left of it is still on the connection, which therefore
-/// ends.
+/// Why a body could not be read.
 fn unread(config: &ServerConfig, error: &BodyError) -> Problem {
-    match error {
-        BodyError::TooLarge => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            "The body is too large",
-            format!("a body may have {} bytes here", config.max_body),
-        ),
-        BodyError::Paused => Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            "The request came too slowly",
-            format!("nothing of the body came for {} ms", config.body_timeout.as_millis()),
-        ),
-        BodyError::Broken(error) => {
-            let cause = std::error::Error::source(error)
-                .map_or_else(|| error.to_string(), |source| source.to_string());
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad_request",
-                "The request is not HTTP/1.1",
-                format!("the body is not what its framing says: {cause}"),
-            )
-        }
-        BodyError::NoRoom(error) => {
-            tracing::error!("a request's body found no room: {error}");
-            Problem {
-                responsible: Responsible::Infrastructure,
-                retry_after: Some(1),
-                ..Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "no_room",
-                    "There is no room for the body",
-                    "the server has no memory or no file descriptor left for a body this large",
-                )
-            }
-        }
-    }
-    .closing()
+    error.problem(config.max_body, config.body_timeout)
 }
 
-fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+/// The caller's place in a trace.
+fn traced(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
 }
 
 /// Writes down how a call ended, or begins to.
 fn write(
-    server: &Server,
-    entry: &Entry,
+    counted: &mut Counted,
+    calls: &Calls,
     outcome: Outcome,
     accepted: Accepted,
     headers: HeaderMap,
     pump: Option<Pump>,
 ) -> Answer {
+    let server = counted.client.server.clone();
     let Outcome { result, mut diagnostics } = outcome;
     let copies = copies(&diagnostics);
     // What is left of a body cannot be told from the next request.
     let close = pump.as_ref().is_some_and(|pump| !pump.is_whole());
     let mut answer = match result {
-        Ok(payload) => result_of(payload, diagnostics, accepted, headers, pump),
+        Ok(payload) => result_of(counted, calls, (payload, diagnostics), accepted, headers, pump),
         Err(failure) => {
             if diagnostics.call_id.is_empty() {
                 diagnostics.call_id = server.ids.next().to_string();
             }
-            failure::log(&failure, &diagnostics, &entry.path);
+            failure::log(&failure, &diagnostics, &counted.entry.path);
+            counted.ended(failure::status(&failure));
+            counted.told(&diagnostics, Some(&failure));
             failure::problem(&failure, &diagnostics.call_id, server.config.expose_errors)
                 .into_call_answer(headers, &diagnostics.call_id)
         }
@@ -319,31 +425,46 @@ fn write(
 
 /// The answer that carries a call's result.
 fn result_of(
-    payload: Payload,
-    mut diagnostics: Diagnostics,
+    counted: &mut Counted,
+    calls: &Calls,
+    (payload, diagnostics): (Payload, Diagnostics),
     accepted: Accepted,
     mut headers: HeaderMap,
     pump: Option<Pump>,
 ) -> Answer {
     headers.clear();
     let Payload { codec, body, rest, .. } = payload;
-    let call_id = match rest {
-        Some(_) => diagnostics.call_id.clone(),
-        None => take(&mut diagnostics.call_id),
-    };
-    if let Ok(id) = HeaderValue::try_from(call_id) {
+    if let Ok(id) = HeaderValue::try_from(diagnostics.call_id.as_str()) {
         headers.insert(CALL_ID, id);
     }
-    if codec == Codec::Empty && rest.is_none() {
-        return respond(headers, StatusCode::NO_CONTENT, body);
+    if calls.stub {
+        headers.insert(STUB, HeaderValue::from_static("true"));
     }
-    let media = if codec == accepted.codec { accepted.media } else { codec.media_type() };
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    let is_empty = codec == Codec::Empty && rest.is_none();
+    let usual = if is_empty { StatusCode::NO_CONTENT } else { StatusCode::OK };
+    let status = calls.status.unwrap_or(usual);
+    if !is_empty {
+        let media = if codec == accepted.codec { accepted.media } else { codec.media_type() };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    }
     let body = match rest {
-        None => Body::from(body),
-        Some(rest) => Body::Streamed(Box::new(Streamed::new(body, rest, diagnostics, pump))),
+        None => {
+            counted.ended(status.as_u16());
+            counted.told(&diagnostics, None);
+            Body::from(body)
+        }
+        Some(rest) => {
+            if let Some(seen) = &mut counted.seen {
+                seen.named(&diagnostics.call_id);
+            }
+            let events = codec == Codec::Events;
+            let expose = counted.client.server.config.expose_errors;
+            let mut streamed = Streamed::new(body, rest, diagnostics, pump);
+            streamed.last_word = events.then_some(LastWord { expose });
+            Body::Streamed(Box::new(streamed))
+        }
     };
-    respond(headers, StatusCode::OK, body)
+    respond(headers, status, body)
 }
 
 /// How much of a call's tables was copied, for the answer; the log says why.
@@ -359,22 +480,25 @@ fn copies(diagnostics: &Diagnostics) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("{}; bytes={bytes}", copies.len())).ok()
 }
 
-fn options(mut headers: HeaderMap, allow: &'static str) -> Answer {
+fn options(mut headers: HeaderMap, allow: HeaderValue) -> Answer {
     headers.clear();
-    headers.insert(ALLOW, HeaderValue::from_static(allow));
+    headers.insert(ALLOW, allow);
     respond(headers, StatusCode::NO_CONTENT, Bytes::new())
 }
 
 /// The answer to a method a path does not have.
-fn other_method(entry: &Entry, parts: &mut Parts, allow: &'static str) -> Result<Answer, Problem> {
+fn other_method(place: &Place, entry: &Entry, parts: &mut Parts) -> Result<Answer, Problem> {
     if parts.method == Method::OPTIONS {
-        return Ok(options(take(&mut parts.headers), allow));
+        return Ok(options(take(&mut parts.headers), place.allow.clone()));
     }
+    let allowed = place.allow.to_str().unwrap_or_default();
+    let methods = allowed.trim_end_matches(", OPTIONS").trim_end_matches(", HEAD");
     let detail = match &entry.leads_to {
-        LeadsTo::Handler { name, .. } => {
-            format!("{} is a handler, {name}: call it with POST, not {}", entry.path, parts.method)
+        LeadsTo::Handler(calls) => {
+            let (path, method) = (&entry.path, &parts.method);
+            format!("{path} is a handler, {}: call it with {methods}, not {method}", calls.name)
         }
-        _ => format!("{} is a page: read it with GET, not {}", entry.path, parts.method),
+        _ => format!("{} is a page: read it with {methods}, not {}", entry.path, parts.method),
     };
     let mut problem = Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -382,16 +506,27 @@ fn other_method(entry: &Entry, parts: &mut Parts, allow: &'static str) -> Result
         "The path does not have this method",
         detail,
     );
-    problem.allow = Some(allow);
+    problem.allow = Some(place.allow.clone());
     Err(problem)
 }
 
-fn unknown(server: &Server, parts: &Parts) -> Problem {
+fn unknown(client: &Client, parts: &Parts) -> Problem {
+    let server = &client.server;
     let path = parts.uri.path();
+    if let Some(failure) = server.routes.broken_at(path).filter(|_| client.surface.data) {
+        return refused(server, &failure);
+    }
     let shown: String = path.chars().take(256).collect();
-    let near = server.routes.did_you_mean(path);
-    let near = if near.is_empty() { " `/` lists what there is.".to_owned() } else { near };
-    let detail = format!("nothing is at `{shown}`.{near}");
+    let hint = match server.routes.did_you_mean(path) {
+        _ if !client.surface.pages && pages::is_page(path) => {
+            " The server's own pages are not shown on this address: the setting `admin` gives them \
+             one."
+                .to_owned()
+        }
+        near if near.is_empty() && client.surface.pages => " `/` lists what there is.".to_owned(),
+        near => near,
+    };
+    let detail = format!("nothing is at `{shown}`.{hint}");
     Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such route", detail)
 }
 
@@ -402,6 +537,7 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
+    use exuvia_core::Responsible;
     use tracing_subscriber::{filter::LevelFilter, fmt};
 
     use super::*;

@@ -48,7 +48,15 @@ impl Format {
             Codec::Ndjson => Some(Self::Ndjson),
             Codec::Json | Codec::JsonRows => Some(Self::JsonRows),
             Codec::JsonColumns => Some(Self::JsonColumns),
-            Codec::Empty | Codec::Value | Codec::Arguments | Codec::Npy => None,
+            Codec::Empty
+            | Codec::Value
+            | Codec::Arguments
+            | Codec::Npy
+            | Codec::Bytes
+            | Codec::Text
+            | Codec::Form
+            | Codec::Multipart
+            | Codec::Events => None,
         }
     }
 }

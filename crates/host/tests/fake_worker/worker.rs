@@ -154,7 +154,7 @@ impl Fake {
             .chain([("async", HandlerKind::Async)])
             .filter(|(name, _)| Some(*name) != without)
             .map(|(name, kind)| info(name, kind));
-        let ready = Ready::Handlers(infos.collect());
+        let ready = Ready::Handlers(infos.collect(), Vec::new());
         self.connection.ready(&ready)?;
         if plans("ready-twice") {
             self.connection.ready(&ready)?;
@@ -336,5 +336,5 @@ impl Fake {
 fn info(name: &str, kind: HandlerKind) -> HandlerInfo {
     let (module, name) = ("m".into(), name.into());
     let (doc, returns) = (String::new(), String::new());
-    HandlerInfo { module, name, kind, streams: false, reads: false, params: vec![], doc, returns }
+    HandlerInfo { module, name, kind, streams: false, reads: false, params: vec![], doc, returns, open: false, routes: vec![] }
 }

@@ -78,6 +78,7 @@ impl Fakes {
             handler_timeouts: HashMap::new(),
             max_payload: 64 << 20,
             max_table: 1 << 30,
+            tolerant: false,
             max_output: 1 << 20,
             start_timeout: Duration::from_secs(10),
             output: Arc::new(move |line| lines.lock().expect("lines").push(line)),

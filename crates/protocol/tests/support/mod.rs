@@ -157,7 +157,7 @@ pub(crate) fn hello_frame(hello: &Hello) -> RawFrame {
 }
 
 pub(crate) fn ready_frame() -> RawFrame {
-    let ready = Ready::Handlers(Vec::new());
+    let ready = Ready::Handlers(Vec::new(), Vec::new());
     frame(Kind::Ready, 0, rmp_serde::to_vec_named(&ready).expect("handlers can be written"))
 }
 
@@ -178,7 +178,7 @@ pub(crate) fn connected(role: Role, ours: Limits, theirs: Limits) -> Connection 
     let mut bytes = hello_frame(&Hello::new(theirs)).bytes();
     match role {
         Role::Host => bytes.extend(ready_frame().bytes()),
-        Role::Worker => connection.ready(&Ready::Handlers(Vec::new())).expect("fits"),
+        Role::Worker => connection.ready(&Ready::Handlers(Vec::new(), Vec::new())).expect("fits"),
     }
     let events = say(&mut connection, &bytes).expect("a good handshake");
     assert_eq!(events.len(), if role == Role::Host { 2 } else { 1 });

@@ -435,7 +435,7 @@ impl World {
                 if end == 1 {
                     let me = &mut self.ends[1];
                     me.hello(&Hello::new(self.limits[1])).expect("a greeting fits");
-                    me.ready(&Ready::Handlers(Vec::new())).expect("no handlers fit");
+                    me.ready(&Ready::Handlers(Vec::new(), Vec::new())).expect("no handlers fit");
                 }
             }
             Event::Ready(_) => self.greeted = true,

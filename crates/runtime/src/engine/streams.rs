@@ -8,7 +8,11 @@ use exuvia_core::Failure;
 use exuvia_protocol::frame::ResultHead;
 use pyo3::{exceptions::PyStopIteration, prelude::*, types::PyList};
 
-use super::{Engine, Running, broken};
+use super::{
+    Engine, Running,
+    about::{Current, Limited},
+    broken,
+};
 use crate::pieces::Pieces;
 
 /// A result that is being made piece by piece.
@@ -144,12 +148,19 @@ impl Engine {
         method: &str,
     ) -> PyResult<PyResult<Bound<'py, PyAny>>> {
         let py = generator.py();
-        let public = self.streams.borrow().get(&call).map(|stream| stream.running.public);
-        if let Some(public) = public {
-            self.current_call.call1(py, (public,))?;
+        let current = self.streams.borrow().get(&call).map(|stream| Current::of(&stream.running));
+        let about = current.as_ref().and_then(|current| current.about.clone());
+        if let Some(current) = current {
+            self.current_call.call1(py, (current.public,))?;
+            self.current.replace(Some(current));
         }
         let paused = self.pause_loop(py)?;
+        let limited = Limited::by(about.as_ref());
         let result = generator.call_method0(method);
+        drop(limited);
+        if let Err(error) = &result {
+            Limited::explain(about.as_ref(), error, py);
+        }
         if let Some(event_loop) = paused {
             self.resume_loop(py, &event_loop)?;
         }

@@ -152,7 +152,7 @@ impl fmt::Display for Misfit {
 
 impl DecodeError {
     #[cold]
-    pub(super) fn new(message: impl Into<String>, offset: usize) -> Self {
+    pub(crate) fn new(message: impl Into<String>, offset: usize) -> Self {
         Self::Malformed(Box::new(Malformed { message: message.into(), offset, position: None }))
     }
 
@@ -167,7 +167,7 @@ impl DecodeError {
     /// What Python said about a part of the input: the input's fault, unless it is one that no
     /// input can be blamed for (memory, the stack, an interrupt).
     #[cold]
-    pub(super) fn blame(py: Python<'_>, error: PyErr, what: &str, offset: usize) -> Self {
+    pub(crate) fn blame(py: Python<'_>, error: PyErr, what: &str, offset: usize) -> Self {
         let innocent = !error.is_instance_of::<PyException>(py)
             || error.is_instance_of::<PyMemoryError>(py)
             || error.is_instance_of::<PyRecursionError>(py);

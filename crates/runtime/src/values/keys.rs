@@ -16,10 +16,10 @@ static KEYS: Mutex<Vec<Slot>> = Mutex::new(Vec::new());
 ///
 /// It is only ever tried for, so Python code that runs inside a conversion and starts another one
 /// finds no lock to wait on.
-pub(super) struct Keys(Option<MutexGuard<'static, Vec<Slot>>>);
+pub(crate) struct Keys(Option<MutexGuard<'static, Vec<Slot>>>);
 
 /// One remembered key. A key's hash names the only slot it can be in.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     length: u8,
     text: [u8; LONGEST],
     object: Option<Py<PyString>>,
@@ -28,7 +28,7 @@ pub(super) struct Slot {
 // === impl Keys ===
 
 impl Keys {
-    pub(super) fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let mut slots = match KEYS.try_lock() {
             Ok(slots) => slots,
             Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
@@ -40,9 +40,14 @@ impl Keys {
         Self(Some(slots))
     }
 
+    /// No cache, for who makes no objects.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
     /// The str of this UTF-8 text.
     #[inline]
-    pub(super) fn get<'py>(
+    pub(crate) fn get<'py>(
         &mut self,
         py: Python<'py>,
         text: &[u8],

@@ -19,8 +19,9 @@ pub use error::{DecodeError, Malformed, Misfit, Position, Unfit};
 pub use json::{decode_json, decode_ndjson, encode_json, encode_ndjson};
 pub use value::{decode_value, decode_value_with, encode_value, encode_value_with};
 
-pub(crate) use json::is_plain_array;
-pub(crate) use object::type_name;
+pub(crate) use json::{Decoder, is_plain_array, malformed, without_mark};
+pub(crate) use keys::Keys;
+pub(crate) use object::{Lazy, exact, new, type_name};
 
 /// How many containers may stand inside one another, in either format and either direction.
 ///

@@ -157,7 +157,9 @@ fn begun(server: &Live, path: &str, text: &str) -> Client {
 fn the_answer_begins_while_the_body_still_comes() {
     let server = start(ServerConfig::default());
     let mut client = begun(&server, "/t/copies", "a,b\n");
-    assert_eq!(client.answer_without_body().status, 200);
+    let head = client.answer_without_body();
+    // Where a body in chunks ends is not known when the answer to it begins.
+    assert_eq!((head.status, head.header("connection")), (200, Some("close")));
     assert_eq!(client.chunk().as_deref(), Some(&b"a,b\n"[..]));
     for row in ["1,2\n", "3,4\n"] {
         client.send(chunk(row));
@@ -165,9 +167,7 @@ fn the_answer_begins_while_the_body_still_comes() {
     }
     client.send("0\r\n\r\n");
     assert_eq!(client.chunk(), None);
-    // Body and answer are whole, so the connection is as good as new.
-    client.send(post("/t/echo", &[], "[1]"));
-    assert_eq!(client.answer().text(), "[1]");
+    assert!(client.is_closed());
 }
 
 #[test]

@@ -111,7 +111,6 @@ fn what_is_not_http_is_told_so_and_ends_the_connection() {
             431,
             "header_too_large",
         ),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505, "http_version"),
         ("\u{16}\u{3}\u{1}\0\0".to_owned(), 400, "bad_request"),
     ] {
         let mut client = server.connect();
@@ -132,6 +131,81 @@ fn a_refusal_after_a_good_request_does_not_eat_its_answer() {
     assert_eq!(client.answer().text(), "[1]");
     assert_eq!(client.answer().status, 400);
     assert!(client.is_closed());
+}
+
+#[test]
+fn what_follows_trailers_or_an_unread_body_in_chunks_is_no_request() {
+    let server = start(small());
+    let hidden = post("/t/echo", &[], "\"hidden\"");
+    for (path, status) in [("/t/echo", 200), ("/t/nowhere", 404), ("/healthz", 405)] {
+        for end in ["0\r\n\n", "0\r\nx: y\n\r\n", "0\r\nx: y\r\n\r\n", "0\r\n\r\n"] {
+            let mut client = server.connect();
+            client.send(format!(
+                "POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\n[1]\r\n\
+                 {end}POST /t/echo HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{hidden}",
+                hidden.len()
+            ));
+            let answer = client.answer();
+            let whole = status == 200 && end == "0\r\n\r\n";
+            assert_eq!(
+                (answer.status, answer.header("connection") == Some("close")),
+                (status, !whole)
+            );
+            let rest = client.until_closed().unwrap_or_default();
+            let rest = String::from_utf8_lossy(&rest);
+            // Where the body was read to its end, the request after it is one, with its own body.
+            assert_eq!(rest.matches("HTTP/1.1").count(), usize::from(whole) * 2, "{path} {end:?}");
+        }
+    }
+}
+
+#[test]
+fn a_body_comes_in_chunks_and_nothing_else() {
+    let server = start(small());
+    for encoding in [
+        "gzip, chunked",
+        "identity, chunked",
+        "chunked, chunked",
+        ", chunked",
+        "chunked\r\ntransfer-encoding: chunked",
+        "identity\r\ntransfer-encoding: chunked",
+    ] {
+        let mut client = server.connect();
+        client.send(format!(
+            "POST /t/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: {encoding}\r\n\r\n\
+             3\r\n[1]\r\n0\r\n\r\n"
+        ));
+        client.answer().problem(400, "bad_request");
+        assert!(client.is_closed(), "{encoding}");
+    }
+    let spaced = "POST /t/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding:  CHUNKED \r\n\r\n";
+    assert_eq!(server.once(format!("{spaced}3\r\n[1]\r\n0\r\n\r\n")).text(), "[1]");
+    assert_eq!(server.counts.started.load(SeqCst), 1);
+}
+
+#[test]
+fn a_length_that_no_number_holds_is_too_large() {
+    let server = start(small());
+    for length in ["18446744073709551615", "18446744073709551614", "999999999999999999"] {
+        let mut client = server.connect();
+        client
+            .send(format!("POST /t/echo HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n"));
+        client.answer().problem(413, "too_large");
+        assert!(client.is_closed(), "{length}");
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_reset() {
+    let server = start(ServerConfig { max_body: 64 << 20, ..small() });
+    let mut client = server.connect();
+    client.send(post("/t/echo", &[], &"x".repeat(32 << 20)));
+    eventually("the connection ends", || {
+        server.metrics.render().contains("exuvia_http_connections 0")
+    });
+    // What the kernel still held for it is gone: an ordinary end would come after it.
+    let error = client.until_closed().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[test]

@@ -5,9 +5,13 @@
 mod bodies;
 mod calls;
 mod drain;
+mod edge;
 mod feeds;
+mod http2;
 mod limits;
 mod noise;
+mod packed;
 mod pages;
 mod streams;
 mod support;
+mod surface;

@@ -13,7 +13,7 @@ fn the_index_lists_what_can_be_called_and_how() {
         "POST /t/echo",
         "echo(n: int)",
         "First line.",
-        "curl http://localhost/t/echo -H 'Content-Type: application/json' -d '{\"n\":1}'",
+        "curl 'http://localhost/t/echo' -H 'Content-Type: application/json' -d '{\"n\":1}'",
         "/metrics",
     ] {
         assert!(text.text().contains(part), "no `{part}` in\n{}", text.text());

@@ -16,7 +16,7 @@ use exuvia_core::{
     Payload, Target,
 };
 use exuvia_observe::Metrics;
-use exuvia_serve::{Backend, Drained, Readiness, Route, Server, ServerConfig};
+use exuvia_serve::{Backend, Drained, Listeners, Readiness, Route, Server, ServerConfig};
 use exuvia_sys::Sealed;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -113,11 +113,13 @@ fn route_that(
         reads,
         params: vec![param],
         doc: "First line.\nSecond line.".to_owned(),
+        open: false,
         returns: String::new(),
+        routes: Vec::new(),
     };
     let target =
         Fake { info: Arc::new(info), counts: Arc::clone(counts), behaviour: Box::new(behaviour) };
-    Route { path: format!("/t/{name}"), target: Arc::new(target), timeout: None }
+    Route::post(format!("/t/{name}"), Arc::new(target))
 }
 
 /// Answers with what came in, in the codec that was asked for.
@@ -154,7 +156,11 @@ fn memory(call: Call) -> OutcomeFuture {
 pub(crate) fn usual(counts: &Arc<Counts>) -> Vec<Route> {
     vec![
         route("echo", counts, echo),
-        Route { timeout: Some(Duration::from_millis(1500)), ..route("describe", counts, describe) },
+        {
+            let mut route = route("describe", counts, describe);
+            route.options.timeout = Some(Duration::from_millis(1500));
+            route
+        },
         route("memory", counts, memory),
         route("nothing", counts, |_| {
             Box::pin(async { outcome(Ok(Payload::new(Codec::Empty, ""))) })
@@ -200,7 +206,19 @@ pub(crate) fn start_with(
     deadline: Duration,
 ) -> Live {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
+    start_at(listener.into(), routes, counts, backend, config, deadline)
+}
+
+/// The same, on these listeners; `Live` is about the one for handlers.
+pub(crate) fn start_at(
+    listeners: Listeners,
+    routes: Vec<Route>,
+    counts: Arc<Counts>,
+    backend: Arc<dyn Backend>,
+    config: ServerConfig,
+    deadline: Duration,
+) -> Live {
+    let addr = listeners.data.local_addr().unwrap();
     let metrics = Metrics::new();
     let server = Server::new(routes, backend, Arc::clone(&metrics), config).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -209,7 +227,7 @@ pub(crate) fn start_with(
         runtime.block_on(async move {
             let shutdown = async { drop(stopped.await) };
             let deadline = async move { tokio::time::sleep(deadline).await };
-            server.serve(listener, shutdown, deadline).await.unwrap()
+            server.serve(listeners, shutdown, deadline).await.unwrap()
         })
     });
     Live { addr, counts, metrics, stop: Some(stop), thread: Some(thread) }
@@ -227,9 +245,7 @@ impl Live {
     }
 
     pub(crate) fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Client { stream, rest: Vec::new() }
+        Client::to(self.addr)
     }
 
     /// One request on a connection of its own.
@@ -300,6 +316,12 @@ pub(crate) struct Answer {
 }
 
 impl Client {
+    pub(crate) fn to(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { stream, rest: Vec::new() }
+    }
+
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }

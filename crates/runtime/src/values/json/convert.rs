@@ -1,7 +1,9 @@
 //! What JSON has no type for, and the nearest thing it has.
 
+use std::sync::Arc;
+
 use pyo3::{
-    intern,
+    ffi, intern,
     prelude::*,
     types::{
         PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PyMemoryView, PySet,
@@ -10,8 +12,9 @@ use pyo3::{
 };
 
 use super::{
-    encode::{Encoder, SHORT, deeper},
+    encode::{Encoder, SHAPES, SHORT, deeper},
     iso,
+    shape::{Clock, Shape},
     table::Layout,
     text,
 };
@@ -24,11 +27,16 @@ use crate::values::{
 static ENUM: Lazy = Lazy::new("enum", "Enum");
 static DATE: Lazy = Lazy::new("datetime", "date");
 static TIME: Lazy = Lazy::new("datetime", "time");
+static UTC: Lazy = Lazy::new("datetime", "UTC");
 static TIMEDELTA: Lazy = Lazy::new("datetime", "timedelta");
 static DECIMAL: Lazy = Lazy::new("decimal", "Decimal");
 static UUID: Lazy = Lazy::new("uuid", "UUID");
+static PATH: Lazy = Lazy::new("pathlib", "PurePath");
+static IPV4_ADDRESS: Lazy = Lazy::new("ipaddress", "IPv4Address");
+static IPV6_ADDRESS: Lazy = Lazy::new("ipaddress", "IPv6Address");
+static IPV4_NETWORK: Lazy = Lazy::new("ipaddress", "IPv4Network");
+static IPV6_NETWORK: Lazy = Lazy::new("ipaddress", "IPv6Network");
 static MAPPING: Lazy = Lazy::new("collections.abc", "Mapping");
-static FIELDS: Lazy = Lazy::new("dataclasses", "fields");
 static PYDANTIC: Lazy = Lazy::new("pydantic", "BaseModel");
 static MSGSPEC: Lazy = Lazy::new("msgspec", "Struct");
 static NUMPY_SCALAR: Lazy = Lazy::new("numpy", "generic");
@@ -59,6 +67,7 @@ pub(super) enum Kind {
     Iso,
     Duration,
     Text,
+    Uuid,
     Pydantic,
     Msgspec,
     Dataclass,
@@ -110,7 +119,12 @@ impl Kind {
             (&TIME, Self::Iso),
             (&TIMEDELTA, Self::Duration),
             (&DECIMAL, Self::Text),
-            (&UUID, Self::Text),
+            (&UUID, Self::Uuid),
+            (&PATH, Self::Text),
+            (&IPV4_ADDRESS, Self::Text),
+            (&IPV6_ADDRESS, Self::Text),
+            (&IPV4_NETWORK, Self::Text),
+            (&IPV6_NETWORK, Self::Text),
             (&PYDANTIC, Self::Pydantic),
             (&MSGSPEC, Self::Msgspec),
             (&NUMPY_SCALAR, Self::NumpyScalar),
@@ -149,8 +163,21 @@ pub(crate) fn is_plain_array(object: &Bound<'_, PyAny>) -> bool {
 // === impl Encoder ===
 
 impl<'py> Encoder<'_, 'py> {
-    pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> Kind {
-        self.kinds.of(object, Kind::of)
+    pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> Result<Kind, Unfit> {
+        let (place, shape) = self.shape(object)?;
+        let kind = shape.kind;
+        self.shapes[place] = Some(shape);
+        Ok(kind)
+    }
+
+    /// What is known of an object's type, and where that is to be put back. Documents hold few types
+    /// and many objects.
+    fn shape(&mut self, object: &Bound<'py, PyAny>) -> Result<(usize, Arc<Shape>), Unfit> {
+        let place = Shape::place(object, SHAPES);
+        match self.shapes[place].take() {
+            Some(shape) if shape.is_of(object) => Ok((place, shape)),
+            _ => Ok((place, Shape::of(object)?)),
+        }
     }
 
     /// An object of a type that JSON does not have. What a library's method answers counts as a
@@ -160,34 +187,46 @@ impl<'py> Encoder<'_, 'py> {
         object: &Bound<'py, PyAny>,
         depth: u32,
     ) -> Result<(), Unfit> {
+        let (place, shape) = self.shape(object)?;
+        let written = self.shaped(object, &shape, depth);
+        self.shapes[place] = Some(shape);
+        written
+    }
+
+    fn shaped(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        shape: &Shape,
+        depth: u32,
+    ) -> Result<(), Unfit> {
         let py = self.py;
-        match self.kind(object) {
+        match shape.kind {
             Kind::Missing => {
                 self.out.extend_from_slice(b"null");
                 Ok(())
             }
             // An enum's value may be any object, another enum's member too.
+            Kind::Enum if shape.plain => {
+                self.value(&object.getattr(intern!(py, "_value_"))?, deeper(depth)?)
+            }
             Kind::Enum => self.value(&object.getattr(intern!(py, "value"))?, deeper(depth)?),
             Kind::Str => self.string(object.cast().map_err(PyErr::from)?),
             Kind::Int => self.int(object.cast().map_err(PyErr::from)?),
             Kind::Float => self.float(object.cast::<PyFloat>().map_err(PyErr::from)?.value()),
             Kind::Mapping => self.mapping(object, depth),
+            Kind::Items if shape.plain => self.tuple(object.cast().map_err(PyErr::from)?, depth),
             Kind::Items => self.items(object, depth),
             Kind::Bytes => Err(Unfit::new(format!(
                 "`{}` has no place in JSON; send it as base64 text, or ask for the value format",
                 type_name(object)
             ))),
+            Kind::Iso if self.time(object, shape.clock)? => Ok(()),
             Kind::Iso => self.plain_text(&object.call_method0(intern!(py, "isoformat"))?),
             Kind::Duration => self.duration(object),
-            Kind::Text => self.plain_text(object.str()?.as_any()),
-            Kind::Pydantic => {
-                let arguments = PyDict::new(py);
-                arguments.set_item(intern!(py, "mode"), intern!(py, "json"))?;
-                let plain = object.call_method(intern!(py, "model_dump"), (), Some(&arguments))?;
-                self.value(&plain, deeper(depth)?)
-            }
-            Kind::Msgspec => self.msgspec(object, depth),
-            Kind::Dataclass => self.dataclass(object, depth),
+            Kind::Uuid if shape.plain => self.uuid(object),
+            Kind::Uuid | Kind::Text => self.plain_text(object.str()?.as_any()),
+            Kind::Pydantic => self.pydantic(object, shape, depth),
+            Kind::Msgspec | Kind::Dataclass => self.attributes(object, shape, depth),
             Kind::NumpyScalar => self.numpy_scalar(object, depth),
             Kind::NumpyArray => self.numpy_array(object, depth),
             Kind::PandasFrame => self.pandas_rows(object, depth, Layout::Array),
@@ -237,6 +276,49 @@ impl<'py> Encoder<'_, 'py> {
         self.close(index == 0, b'[', b']')
     }
 
+    /// One of Python's own times; false, and nothing written, if it is another.
+    fn time(&mut self, time: &Bound<'py, PyAny>, clock: Option<Clock>) -> Result<bool, Unfit> {
+        let py = self.py;
+        let Some(clock) = clock else { return Ok(false) };
+        // What it is pickled as: one call in place of one for each of its parts. Python itself keeps
+        // to this form, so that it can read pickles of other versions.
+        let reduced = time.call_method0(intern!(py, "__reduce__"))?;
+        let parts = reduced.get_item(1)?.cast_into::<PyTuple>().map_err(PyErr::from)?;
+        let state = parts.get_item(0)?.cast_into::<PyBytes>().map_err(PyErr::from)?;
+        let zone = parts.get_item(1).ok();
+        if zone.as_ref().is_some_and(|zone| !UTC.get(py).is_ok_and(|utc| utc.is(zone))) {
+            return Ok(false);
+        }
+        let utc = zone.is_some();
+        match (clock, state.as_bytes()) {
+            (Clock::Date, date) if date.len() == 4 => {
+                iso::write_state(self.out, date, &[], utc);
+            }
+            (Clock::DateTime, state) if state.len() == 10 => {
+                iso::write_state(self.out, &state[..4], &state[4..], utc);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Its own `str()` is Python code.
+    fn uuid(&mut self, uuid: &Bound<'py, PyAny>) -> Result<(), Unfit> {
+        let number = uuid.getattr(intern!(self.py, "int"))?;
+        // JUSTIFICATION: PyO3 takes 128 bits by arithmetic in Python where the ABI is the limited one.
+        // SAFETY: `number` is live, whatever it is; the answer is a new reference, or null and an
+        // exception set.
+        let hex = unsafe {
+            Bound::from_owned_ptr_or_err(self.py, ffi::PyNumber_ToBase(number.as_ptr(), 16))?
+        };
+        let hex = hex.cast::<PyString>().map_err(PyErr::from)?.to_str()?;
+        match hex.strip_prefix("0x").filter(|digits| digits.len() <= 32) {
+            Some(digits) => iso::write_uuid(self.out, digits),
+            None => self.plain_text(uuid.str()?.as_any())?,
+        }
+        Ok(())
+    }
+
     fn duration(&mut self, delta: &Bound<'py, PyAny>) -> Result<(), Unfit> {
         let py = self.py;
         let days: i64 = delta.getattr(intern!(py, "days"))?.extract()?;
@@ -247,43 +329,60 @@ impl<'py> Encoder<'_, 'py> {
         Ok(())
     }
 
-    fn msgspec(&mut self, object: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
-        let ty = object.get_type();
-        let names: Vec<Bound<'py, PyString>> = ty.getattr("__struct_fields__")?.extract()?;
-        let written: Vec<Bound<'py, PyString>> =
-            ty.getattr("__struct_encode_fields__")?.extract()?;
-        self.attributes(object, names.into_iter().zip(written), depth)
-    }
-
-    fn dataclass(&mut self, object: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
-        let mut names = Vec::new();
-        for field in FIELDS.get(self.py)?.call1((object,))?.try_iter()? {
-            let name: Bound<'py, PyString> =
-                field?.getattr(intern!(self.py, "name"))?.cast_into().map_err(PyErr::from)?;
-            names.push((name.clone(), name));
+    /// A model as its library writes it.
+    fn pydantic(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        shape: &Shape,
+        depth: u32,
+    ) -> Result<(), Unfit> {
+        let py = self.py;
+        // What raises here does so below, too, and there it is said as ever.
+        if let Some(to_json) = &shape.to_json
+            && let Ok(written) = to_json.bind(py).call1((object,))
+            && let Some(written) = exact::<PyBytes>(&written)
+        {
+            let written = written.as_bytes();
+            // It writes `null` for NaN, which is not for us to do: only where there is none is it
+            // sure that there was no NaN.
+            if !written.windows(4).any(|four| four == b"null") {
+                Unfit::room(self.out, written.len() + SHORT)?;
+                self.out.extend_from_slice(written);
+                return Ok(());
+            }
         }
-        self.attributes(object, names.into_iter(), depth)
+        let arguments = PyDict::new(py);
+        arguments.set_item(intern!(py, "mode"), intern!(py, "json"))?;
+        let plain = object.call_method(intern!(py, "model_dump"), (), Some(&arguments))?;
+        self.value(&plain, deeper(depth)?)
     }
 
-    /// An object of these attributes, each under the name beside it.
+    /// An object of its attributes.
     fn attributes(
         &mut self,
         object: &Bound<'py, PyAny>,
-        names: impl Iterator<Item = (Bound<'py, PyString>, Bound<'py, PyString>)>,
+        shape: &Shape,
         depth: u32,
     ) -> Result<(), Unfit> {
+        let py = self.py;
         let depth = deeper(depth)?;
-        let mut empty = true;
-        for (name, written) in names {
-            self.out.push(if empty { b'{' } else { b',' });
-            empty = false;
-            let value = object.getattr(&name)?;
-            self.string(&written)?;
-            self.out.push(b':');
+        let (opening, closing) = if shape.as_array { (b'[', b']') } else { (b'{', b'}') };
+        Unfit::room(self.out, shape.head.len() + SHORT)?;
+        let start = self.out.len();
+        self.out.extend_from_slice(&shape.head);
+        for attribute in &shape.attributes {
+            let name = attribute.name.bind(py);
+            Unfit::room(self.out, attribute.key.len() + SHORT)?;
+            self.out.extend_from_slice(&attribute.key);
+            let value = object.getattr(name)?;
             self.value(&value, depth)
                 .map_err(|unfit| unfit.at(|| attribute_step(&name.to_string_lossy())))?;
         }
-        self.close(empty, b'{', b'}')
+        let empty = self.out.len() == start;
+        if let Some(comma) = self.out.get_mut(start) {
+            *comma = opening;
+        }
+        self.close(empty, opening, closing)
     }
 
     fn numpy_scalar(&mut self, scalar: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {

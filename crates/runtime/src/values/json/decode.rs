@@ -23,34 +23,81 @@ pub(super) fn document<'py>(
     bytes: &[u8],
     keys: &mut Keys,
 ) -> Result<Bound<'py, PyAny>, DecodeError> {
-    // A byte order mark says nothing about UTF-8; RFC 8259 allows to pass over it.
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut decoder = Decoder { py, source: Jiter::new(text), text, keys };
+    // It says nothing about UTF-8; RFC 8259 allows to pass over it.
+    let text = without_mark(bytes);
+    let mut decoder = Decoder::new(py, text, keys);
     let read = decoder.document();
     read.map_err(|error| error.moved(bytes.len() - text.len()))
 }
 
-struct Decoder<'a, 'py> {
-    py: Python<'py>,
-    source: Jiter<'a>,
-    text: &'a [u8],
-    keys: &'a mut Keys,
+/// A text without its byte order mark.
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Reads values one after the other. Errors have an offset, but no line yet.
+pub(crate) struct Decoder<'a, 'py> {
+    pub(crate) py: Python<'py>,
+    pub(crate) source: Jiter<'a>,
+    /// What `source` reads, and what errors count from: the text, or what is left of it.
+    pub(crate) text: &'a [u8],
+    /// How much of the text went before.
+    pub(crate) base: usize,
+    pub(crate) keys: &'a mut Keys,
 }
 
 // === impl Decoder ===
 
-impl<'py> Decoder<'_, 'py> {
+impl<'a, 'py> Decoder<'a, 'py> {
+    pub(crate) fn new(py: Python<'py>, text: &'a [u8], keys: &'a mut Keys) -> Self {
+        Self { py, source: Jiter::new(text), text, base: 0, keys }
+    }
+
     fn document(&mut self) -> Result<Bound<'py, PyAny>, DecodeError> {
-        if self.text.trim_ascii().is_empty() {
-            return Err(DecodeError::new("there is no JSON, only nothing", self.text.len()));
-        }
-        let first = self.source.peek().map_err(malformed)?;
+        let first = self.begin()?;
         let object = self.value(first, 0)?;
-        self.source.finish().map_err(malformed)?;
+        self.end()?;
         Ok(object)
     }
 
-    fn value(&mut self, first: Peek, depth: u32) -> Result<Bound<'py, PyAny>, DecodeError> {
+    /// What the document begins with.
+    pub(crate) fn begin(&mut self) -> Result<Peek, DecodeError> {
+        if self.text.trim_ascii().is_empty() {
+            return Err(DecodeError::new("there is no JSON, only nothing", self.text.len()));
+        }
+        self.peek()
+    }
+
+    /// Nothing may follow.
+    pub(crate) fn end(&mut self) -> Result<(), DecodeError> {
+        self.source.finish().map_err(malformed)
+    }
+
+    pub(crate) fn peek(&mut self) -> Result<Peek, DecodeError> {
+        self.source.peek().map_err(malformed)
+    }
+
+    /// Passes over a brace or comma and this key with its colon, where these are next as most
+    /// programs write them: it takes less than to find out which key it is.
+    #[inline]
+    pub(crate) fn pass(&mut self, separator: u8, key: &[u8]) -> bool {
+        let rest = self.text.get(self.source.current_index()..).unwrap_or_default();
+        let Some(rest) = rest.strip_prefix(&[separator]) else { return false };
+        let rest = rest.strip_prefix(b" ").unwrap_or(rest);
+        let Some(rest) = rest.strip_prefix(key) else { return false };
+        self.base += self.text.len() - rest.len();
+        self.text = rest;
+        // jiter cannot be moved on, but it is little more than its text.
+        let tape = std::mem::replace(&mut self.source, Jiter::new(&[])).into_tape();
+        self.source = Jiter::with_tape(rest, tape);
+        true
+    }
+
+    pub(crate) fn value(
+        &mut self,
+        first: Peek,
+        depth: u32,
+    ) -> Result<Bound<'py, PyAny>, DecodeError> {
         let py = self.py;
         match first {
             Peek::String => {
@@ -97,22 +144,68 @@ impl<'py> Decoder<'_, 'py> {
         start: usize,
         error: JiterError,
     ) -> Result<Bound<'py, PyAny>, DecodeError> {
-        let rest = &self.text[start..];
-        let infinite = rest.starts_with(b"Infinity") || rest.starts_with(b"-Infinity");
-        if infinite || rest.starts_with(b"NaN") {
-            return Err(DecodeError::new("NaN and Infinity have no place in JSON", start));
-        }
         if error.error_type != JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange) {
-            return Err(malformed(error));
+            return Err(self.no_number(start, error));
         }
-        if self.source.known_number_bytes(first).is_err() {
-            return Err(DecodeError::new("a number of more than 4300 digits", start));
-        }
+        self.digits(first)?;
         let end = self.source.current_index();
         self.big_int(start, end)
     }
 
-    fn big_int(&self, start: usize, end: usize) -> Result<Bound<'py, PyAny>, DecodeError> {
+    /// Passes over a number, and gives it as it is written.
+    pub(crate) fn digits(&mut self, first: Peek) -> Result<&'a [u8], DecodeError> {
+        let start = self.source.current_index();
+        if let Err(error) = self.source.known_number_bytes(first) {
+            return Err(self.no_number(start, error));
+        }
+        Ok(self.source.slice_to_current(start))
+    }
+
+    #[cold]
+    pub(crate) fn no_number(&self, start: usize, error: JiterError) -> DecodeError {
+        let rest = &self.text[start..];
+        let infinite = rest.starts_with(b"Infinity") || rest.starts_with(b"-Infinity");
+        if infinite || rest.starts_with(b"NaN") {
+            return DecodeError::new("NaN and Infinity have no place in JSON", start);
+        }
+        malformed(error)
+    }
+
+    /// Passes over a value, looking at all of it as [`Decoder::value`] does; jiter's own way goes
+    /// less deep, and takes strings that are not UTF-8.
+    pub(crate) fn skip(&mut self, first: Peek, depth: u32) -> Result<(), DecodeError> {
+        match first {
+            Peek::String => self.source.known_str().map(drop).map_err(malformed),
+            Peek::Object => {
+                let depth = self.deeper(depth)?;
+                let mut more = self.source.known_object().map_err(malformed)?.is_some();
+                while more {
+                    let first = self.peek()?;
+                    self.skip(first, depth)?;
+                    more = self.source.next_key().map_err(malformed)?.is_some();
+                }
+                Ok(())
+            }
+            Peek::Array => {
+                let depth = self.deeper(depth)?;
+                let mut next = self.source.known_array().map_err(malformed)?;
+                while let Some(first) = next {
+                    self.skip(first, depth)?;
+                    next = self.source.array_step().map_err(malformed)?;
+                }
+                Ok(())
+            }
+            Peek::Null => self.source.known_null().map_err(malformed),
+            Peek::True | Peek::False => self.source.known_bool(first).map(drop).map_err(malformed),
+            _ => self.digits(first).map(drop),
+        }
+    }
+
+    pub(crate) fn big_int(
+        &self,
+        start: usize,
+        end: usize,
+    ) -> Result<Bound<'py, PyAny>, DecodeError> {
         let digits = self.text.get(start..end).unwrap_or_default();
         let digits = PyString::from_bytes(self.py, digits)?;
         // Python may have been told to take fewer digits than usual.
@@ -147,7 +240,7 @@ impl<'py> Decoder<'_, 'py> {
         Ok(dict.into_any())
     }
 
-    fn deeper(&self, depth: u32) -> Result<u32, DecodeError> {
+    pub(crate) fn deeper(&self, depth: u32) -> Result<u32, DecodeError> {
         if depth < MAX_DEPTH {
             Ok(depth + 1)
         } else {
@@ -160,7 +253,7 @@ impl<'py> Decoder<'_, 'py> {
 
 impl DecodeError {
     /// The same error in a text that has `bytes` more in front.
-    fn moved(mut self, bytes: usize) -> Self {
+    pub(crate) fn moved(mut self, bytes: usize) -> Self {
         if let Self::Malformed(malformed) = &mut self {
             malformed.offset += bytes;
         }
@@ -169,7 +262,7 @@ impl DecodeError {
 
     /// The same error with its line, in a part of a text that `before` bytes and `lines` lines
     /// went before.
-    pub(super) fn placed(mut self, part: &[u8], before: usize, lines: usize) -> Self {
+    pub(crate) fn placed(mut self, part: &[u8], before: usize, lines: usize) -> Self {
         if let Self::Malformed(malformed) = &mut self {
             malformed.position = Some(Position::find(part, malformed.offset, lines));
             malformed.offset += before;
@@ -180,7 +273,7 @@ impl DecodeError {
 
 /// What the parser found wrong, in words that say what belongs there.
 #[cold]
-fn malformed(error: JiterError) -> DecodeError {
+pub(crate) fn malformed(error: JiterError) -> DecodeError {
     use JsonErrorType as Error;
     let JiterErrorType::JsonError(kind) = &error.error_type else {
         return DecodeError::new(error.error_type.to_string(), error.index);

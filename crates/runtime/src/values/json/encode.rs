@@ -1,15 +1,17 @@
 //! Objects to JSON.
 
+use std::sync::Arc;
+
 use pyo3::{
     exceptions::{PyUnicodeEncodeError, PyValueError},
     prelude::*,
     types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple},
 };
 
-use super::{convert::Kind, text};
+use super::{shape::Shape, text};
 use crate::values::{
     MAX_DEPTH, Unfit,
-    object::{DictWalk, Kinds, Whole, exact, index_step, key_step, type_name, whole},
+    object::{DictWalk, Whole, exact, index_step, key_step, type_name, whole},
 };
 
 /// Writes an object as one JSON document behind what `out` holds, without a line break in it.
@@ -28,14 +30,15 @@ pub fn encode_json(
 pub(super) struct Encoder<'a, 'py> {
     pub(super) py: Python<'py>,
     pub(super) out: &'a mut Vec<u8>,
-    pub(super) kinds: Kinds<'py, Kind>,
+    /// What is known of types that were met, by their address.
+    pub(super) shapes: [Option<Arc<Shape>>; SHAPES],
 }
 
 // === impl Encoder ===
 
 impl<'a, 'py> Encoder<'a, 'py> {
     pub(super) fn new(py: Python<'py>, out: &'a mut Vec<u8>) -> Self {
-        Self { py, out, kinds: Kinds::new() }
+        Self { py, out, shapes: [const { None }; SHAPES] }
     }
 
     /// Any object, `depth` containers down. The commonest types come first.
@@ -203,7 +206,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
         self.close(count == 0, b'[', b']')
     }
 
-    fn tuple(&mut self, tuple: &Bound<'py, PyTuple>, depth: u32) -> Result<(), Unfit> {
+    pub(super) fn tuple(&mut self, tuple: &Bound<'py, PyTuple>, depth: u32) -> Result<(), Unfit> {
         let depth = deeper(depth)?;
         for index in 0..tuple.len() {
             self.out.push(if index == 0 { b'[' } else { b',' });
@@ -213,6 +216,9 @@ impl<'a, 'py> Encoder<'a, 'py> {
         self.close(tuple.is_empty(), b'[', b']')
     }
 }
+
+/// Types that one document is expected to hold.
+pub(super) const SHAPES: usize = 16;
 
 /// Room for any number, literal, time or duration, with what stands around it.
 pub(super) const SHORT: usize = 48;

@@ -109,3 +109,56 @@ pub(super) fn write_duration(out: &mut Vec<u8>, microseconds: i128) {
     }
     out.push(b'"');
 }
+
+/// Writes a date, and a time of that day, as `isoformat` does, in quotes, of the bytes they are
+/// pickled as: of the date two for the year, month, day; of the time hour, minute, second and three
+/// for the microsecond.
+pub(super) fn write_state(out: &mut Vec<u8>, date: &[u8], clock: &[u8], utc: bool) {
+    out.push(b'"');
+    if let [century, year, month, day] = *date {
+        digits::<4>(out, u32::from(century) << 8 | u32::from(year));
+        out.push(b'-');
+        digits::<2>(out, u32::from(month));
+        out.push(b'-');
+        digits::<2>(out, u32::from(day));
+    }
+    if let [hour, minute, second, high, middle, low] = *clock {
+        for (separator, part) in [(b'T', hour), (b':', minute), (b':', second)] {
+            out.push(separator);
+            digits::<2>(out, u32::from(part));
+        }
+        let micros = u32::from_be_bytes([0, high, middle, low]);
+        if micros != 0 {
+            out.push(b'.');
+            digits::<6>(out, micros);
+        }
+    }
+    out.extend_from_slice(if utc { b"+00:00\"" } else { b"\"" });
+}
+
+/// A number with zeros before it.
+fn digits<const COUNT: usize>(out: &mut Vec<u8>, mut number: u32) {
+    let mut text = [b'0'; COUNT];
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&text);
+}
+
+/// Writes the digits of a UUID, of which leading zeros are left out, in quotes.
+pub(super) fn write_uuid(out: &mut Vec<u8>, digits: &str) {
+    let mut text = [b'0'; 32];
+    let start = text.len().saturating_sub(digits.len());
+    text[start..].copy_from_slice(&digits.as_bytes()[..32 - start]);
+    out.push(b'"');
+    let mut at = 0;
+    for length in [8, 4, 4, 4, 12] {
+        if at > 0 {
+            out.push(b'-');
+        }
+        out.extend_from_slice(&text[at..at + length]);
+        at += length;
+    }
+    out.push(b'"');
+}

@@ -25,7 +25,7 @@ pub fn encode_ndjson(
     out: &mut Vec<u8>,
 ) -> Result<(), Unfit> {
     let mut encoder = Encoder::new(py, out);
-    let kind = encoder.kind(object);
+    let kind = encoder.kind(object)?;
     match kind {
         Kind::PandasFrame => encoder.pandas_rows(object, 0, Layout::Lines),
         Kind::PolarsFrame => encoder.polars_rows(object, 0, Layout::Lines),

@@ -243,7 +243,7 @@ impl<'py> Encoder<'_, 'py> {
     /// A cell of pandas that is no plain NaN; numpy's own NaN in a column of objects is one too.
     fn odd_cell(&mut self, cell: &Bound<'py, PyAny>, depth: u32) -> Result<(), Unfit> {
         if cell.is_instance_of::<PyFloat>()
-            && self.kind(cell) == Kind::Float
+            && self.kind(cell)? == Kind::Float
             && cell.extract::<f64>()?.is_nan()
         {
             self.out.extend_from_slice(b"null");
