@@ -44,7 +44,7 @@ def server(
     """Serve with little patience."""
     marks = tmp_path_factory.mktemp("marks")
     words = [str(READERS), "--workers", "2", "--max-body", "64MiB", "--header-timeout", "1s"]
-    words += ["--body-timeout", "1s", "--write-timeout", "1s", "--idle-timeout", "5s"]
+    words += ["--body-timeout", "1s", "--write-timeout", "1s", "--idle-timeout", "2s"]
     with abused(exuvia_bin, project_python, marks, *words) as running:
         yield running
 

@@ -356,25 +356,39 @@ def spoiled(**columns: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "table, settings, said",
+    "table, said",
     [
-        (hours([], []), {}, "a row is needed"),
-        (spoiled().drop(columns=["pv_kw", "time"]), {}, "no column named pv_kw, time"),
-        (spoiled(load_kw=[1, None, 1]), {}, "a number for load_kw"),
-        (spoiled(pv_kw=[1, math.inf, 1]), {}, "a number for load_kw, pv_kw"),
-        (spoiled(price_eur_mwh=[1, -1, 1]), {}, "price_eur_mwh must not be negative"),
-        (spoiled(time=pd.date_range("2026", periods=3, freq="2h")), {}, "from hour to hour"),
-        (spoiled(), {"capacity_kwh": -1}, "must not be negative"),
-        (spoiled(), {"power_kw": math.nan}, "must not be negative"),
-        (spoiled(), {"efficiency": 0}, "efficiency must be above 0"),
-        (spoiled(), {"efficiency": 1.1}, "efficiency must be above 0 and at most 1, not 1.1"),
+        (hours([], []), "a row is needed"),
+        (spoiled().drop(columns=["pv_kw", "time"]), "no column named pv_kw, time"),
+        (spoiled(load_kw=[1, None, 1]), "a number for load_kw"),
+        (spoiled(load_kw=[1, "a", 1]), "numbers and times are needed"),
+        (spoiled(pv_kw=[1, math.inf, 1]), "a number for load_kw, pv_kw"),
+        (spoiled(price_eur_mwh=[1, -1, 1]), "price_eur_mwh must not be negative"),
+        (spoiled(time=pd.date_range("2026", periods=3, freq="2h")), "from hour to hour"),
+        (spoiled(time="soon"), "numbers and times are needed"),
     ],
 )
-def test_what_makes_no_sense_is_said(
-    table: pd.DataFrame, settings: dict[str, float], said: str
-) -> None:
-    with pytest.raises(ValueError, match=said):
-        battery.summary(table, **settings)
+def test_what_makes_no_sense_is_said(table: pd.DataFrame, said: str) -> None:
+    with pytest.raises(battery.UnfitSeriesError, match=said):
+        battery.summary(table)
+
+
+def test_what_makes_no_sense_is_the_callers_fault(serve: Serve) -> None:
+    server = serve(FOLDER)
+    rows = json.loads(spoiled().to_json(orient="records", date_format="iso"))
+    told = {"series": rows, "capacity_kwh": -1, "power_kw": 2e6, "efficiency": 1.1}
+    answer = server.post("/battery/summary", told)
+    assert answer.status == 422
+    faults = {each["pointer"]: each["detail"] for each in answer.json()["errors"]}
+    assert faults == {
+        "/capacity_kwh": "must be at least 0, not -1",
+        "/power_kw": "must be at most 1000000, not 2000000",
+        "/efficiency": "must be at most 1, not 1.1",
+    }
+    rows[1]["price_eur_mwh"] = -1
+    answer = server.post("/battery/summary", {"series": rows})
+    assert answer.status == 422 and answer.json()["type"] == "urn:exuvia:problem:refused"
+    assert answer.json()["detail"] == "price_eur_mwh must not be negative"
 
 
 # === through the program ===

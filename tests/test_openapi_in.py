@@ -113,7 +113,7 @@ def test_a_stub_tells_all_faults_of_parameters_and_body(stubs: Server) -> None:
     assert list(faults(stubs.post("/desk/v1/orders"))) == [""]
     problem(stubs.post("/desk/v1/orders", raw=b"{"), "malformed", 400)
     bad = stubs.request("DELETE", "/desk/v1/orders/7")
-    assert faults(bad) == {"/order": "must be a UUID, not `7`"}
+    assert faults(bad) == {"/order": 'must be a UUID, not "7"'}
 
 
 def test_a_path_or_method_that_is_not_in_the_document_is_told(stubs: Server) -> None:

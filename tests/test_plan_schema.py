@@ -247,6 +247,13 @@ def test_who_may_be_given_as_a_whole_is_told(
     assert (handler["whole"], handler["whole_alone"]) == whole
 
 
+def test_bounds_of_bytes_are_told_beside_the_pattern_of_their_base64(classes: Any) -> None:
+    told = described_in(classes, "(a: Annotated[bytes, {'minLength': 4}], b: bytes)")
+    bounded, plain = (param(told, place)["schema"] for place in range(2))
+    assert bounded["x-bytes"] == {"minLength": 4}
+    assert "x-bytes" not in plain and plain["contentEncoding"] == "base64"
+
+
 def test_the_rest_of_a_handler_is_told(classes: Any) -> None:
     told = described_in(classes, "(a, **rest)", "(a: int) -> Iterator[int]", "(b: 'str') -> 'int'")
     first, second, third = told["handlers"].values()

@@ -69,7 +69,10 @@ def test_all_faults_of_a_query_are_told_at_once(server: Server) -> None:
 
 
 def test_a_name_given_several_times_is_a_list(server: Server) -> None:
-    assert server.request("GET", "/tagged?tag=a&tag=b+c&n=2").json() == {"tag": ["a", "b c"], "n": 2}
+    assert server.request("GET", "/tagged?tag=a&tag=b+c&n=2").json() == {
+        "tag": ["a", "b c"],
+        "n": 2,
+    }
     assert server.request("GET", "/tagged?tag=a").json()["tag"] == ["a"]
     assert faults(server.request("GET", "/tagged?tag=a&n=0")) == {"/n": "must be at least 1, not 0"}
 
@@ -142,7 +145,7 @@ def test_files_that_do_not_fit_are_faults_and_broken_forms_malformed(server: Ser
     body, told = multipart(("table", "t.xyz", None, CSV), ("tilte", None, None, b""))
     found = faults(server.post("/routed/measure", raw=body, headers=told))
     assert "t.xyz" in found["/table"] and "Did you mean `title`?" in found["/tilte"]
-    body, told = multipart(("table", "t.csv", None, b'a\n"'))
+    body, told = multipart(("table", "t.parquet", None, b"PAR1"))
     assert "is no table" in faults(server.post("/routed/measure", raw=body, headers=told))["/table"]
     body, told = multipart(("data", "a", None, b"1"), ("data", "b", None, b"2"))
     assert faults(server.post("/routed/size", raw=body, headers=told)) == {
@@ -301,7 +304,7 @@ MISTAKES: list[tuple[str, str]] = [
     ('[routes."GET /a{name}"]\nhandler = "routed:hello"', "neither text nor `{name}`"),
     ('[routes."GET /{*name}/b"]\nhandler = "routed:hello"', "comes last"),
     ('[routes."GET /a"]\nhandler = "routed:hello"\nquery = ["nmae"]', "Did you mean `name`?"),
-    ('[routes."routed/helo"]\ntimeout = "1s"', "Did you mean `routed/hello`?"),
+    ('[routes."routed/siez"]\ntimeout = "1s"', "Did you mean `routed/size`?"),
     ('[routes."routed/forecast"]\ntimeout = "1s"', "routed:forecast has GET /forecast/{asset}"),
     ('[routes."routed/slow"]\nmemory = "1GiB"', "`async def`"),
     ('[routes."GET /a"]\nhandler = "routed:hello"\nmedia = "csv"', "`csv` is not a media type"),
@@ -381,7 +384,7 @@ def test_one_broken_module_of_three_leaves_the_others_served(serve: Serve, tmp_p
     assert "risk" in server.get("/").body.decode()
     assert "math.nope" in server.log()
     # The others keep being served by workers that come later.
-    os.kill(server.workers[0], 9)
+    os.kill(server.workers()[0], 9)
     for _ in range(20):
         assert server.post("/good/f", {}).json() == 1
 
@@ -404,9 +407,7 @@ def test_where_every_module_is_broken_there_is_nothing_to_serve(
     assert ended.returncode != 0 and "ZeroDivisionError" in ended.stderr
 
 
-def test_listing_shows_routes_as_they_are(
-    exuvia_bin: Path, project_python: Path
-) -> None:
+def test_listing_shows_routes_as_they_are(exuvia_bin: Path, project_python: Path) -> None:
     import subprocess
 
     def run(*args: str) -> Any:

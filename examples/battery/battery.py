@@ -6,7 +6,7 @@ end in their unit, and a mean power in kW over an hour is as much energy in kWh.
 """
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,18 @@ TILT, SOUTH = 30.0, 180.0  # degrees
 EXPORT_SHARE = 0.5  # what is sold earns half the price
 
 Floats: TypeAlias = NDArray[np.float64]
+
+# Bounds in the words of JSON Schema: what is outside is refused before a function is called.
+CapacityKwh: TypeAlias = Annotated[float, {"minimum": 0, "maximum": 1e6}]
+PowerKw: TypeAlias = Annotated[float, {"minimum": 0, "maximum": 1e6}]
+Efficiency: TypeAlias = Annotated[float, {"minimum": 0.01, "maximum": 1}]
+
+
+class UnfitSeriesError(ValueError):
+    """What was sent is no year, or no part of one."""
+
+    # Served, this is the caller's fault, told with this status.
+    exuvia_status = 422
 
 
 def series() -> pd.DataFrame:
@@ -55,7 +67,10 @@ def series() -> pd.DataFrame:
 
 
 def dispatch(
-    series: pd.DataFrame, capacity_kwh: float = 13.5, power_kw: float = 5, efficiency: float = 0.9
+    series: pd.DataFrame,
+    capacity_kwh: CapacityKwh = 13.5,
+    power_kw: PowerKw = 5,
+    efficiency: Efficiency = 0.9,
 ) -> dict[str, Any]:
     """Give the cheapest way to run the battery: its ``schedule`` and a ``summary``.
 
@@ -63,10 +78,6 @@ def dispatch(
     ``power_kw`` bounds charging and discharging, ``efficiency`` is that of a round trip. The
     battery starts and ends empty.
     """
-    if not (capacity_kwh >= 0 and power_kw >= 0):
-        raise ValueError("capacity_kwh and power_kw must not be negative")
-    if not 0 < efficiency <= 1:
-        raise ValueError(f"efficiency must be above 0 and at most 1, not {efficiency}")
     hours = _checked(series)
     one_way = efficiency**0.5
     soc = _soc_kwh(hours, capacity_kwh, power_kw, one_way)
@@ -84,7 +95,10 @@ def dispatch(
 
 
 def schedule(
-    series: pd.DataFrame, capacity_kwh: float = 13.5, power_kw: float = 5, efficiency: float = 0.9
+    series: pd.DataFrame,
+    capacity_kwh: CapacityKwh = 13.5,
+    power_kw: PowerKw = 5,
+    efficiency: Efficiency = 0.9,
 ) -> pd.DataFrame:
     """Give the schedule of ``dispatch`` alone, a row for each hour of ``series``.
 
@@ -96,7 +110,10 @@ def schedule(
 
 
 def summary(
-    series: pd.DataFrame, capacity_kwh: float = 13.5, power_kw: float = 5, efficiency: float = 0.9
+    series: pd.DataFrame,
+    capacity_kwh: CapacityKwh = 13.5,
+    power_kw: PowerKw = 5,
+    efficiency: Efficiency = 0.9,
 ) -> dict[str, float]:
     """Give the numbers of ``dispatch`` alone: energies, costs, full cycles, own use of the PV."""
     numbers: dict[str, float] = dispatch(series, capacity_kwh, power_kw, efficiency)["summary"]
@@ -153,16 +170,23 @@ def _checked(series: pd.DataFrame) -> pd.DataFrame:
     numbers = ["load_kw", "pv_kw", "price_eur_mwh"]
     missing = {"time", *numbers} - set(series.columns)
     if missing:
-        raise ValueError(f"no column named {', '.join(sorted(missing))}: have {[*series.columns]}")
-    hours = series[numbers].astype(float)
-    if hours.empty or not np.isfinite(hours.to_numpy()).all():
-        raise ValueError(f"each row needs a number for {', '.join(numbers)}, and a row is needed")
+        message = f"no column named {', '.join(sorted(missing))}: have {[*series.columns]}"
+        raise UnfitSeriesError(message)
+    try:
+        hours = series[numbers].astype(float)
+        time = pd.to_datetime(series["time"])
+        steps = time.diff().iloc[1:]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnfitSeriesError(f"numbers and times are needed: {error}") from error
+    if hours.empty or not (hours.abs() < 1e9).to_numpy().all():
+        message = f"each row needs a number for {', '.join(numbers)}, and a row is needed"
+        raise UnfitSeriesError(message)
     if (hours["price_eur_mwh"] < 0).any():
         # To waste energy would pay then, and no linear programme keeps a plan from that.
-        raise ValueError("price_eur_mwh must not be negative")
-    hours["time"] = pd.to_datetime(series["time"])
-    if (hours["time"].diff().iloc[1:] != pd.Timedelta(hours=1)).any():
-        raise ValueError("time must go from hour to hour")
+        raise UnfitSeriesError("price_eur_mwh must not be negative")
+    hours["time"] = time
+    if (steps != pd.Timedelta(hours=1)).any():
+        raise UnfitSeriesError("time must go from hour to hour")
     hours["rest_kw"] = hours["load_kw"] - hours["pv_kw"]
     return hours
 

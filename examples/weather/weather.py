@@ -4,9 +4,18 @@ Plain functions over pandas tables: nothing here knows of Exuvia, HTTP or JSON. 
 function in ``__all__`` is a route: ``POST /weather/spread`` and so on.
 """
 
+from typing import Annotated
+
 import pandas as pd
 
 __all__ = ["hottest", "seattle", "spread"]
+
+
+class UnfitTableError(ValueError):
+    """What was sent is no table of readings."""
+
+    # Served, this is the caller's fault, told with this status.
+    exuvia_status = 422
 
 
 def spread(temps: pd.DataFrame) -> pd.DataFrame:
@@ -17,9 +26,13 @@ def spread(temps: pd.DataFrame) -> pd.DataFrame:
     """
     missing = {"date", "temp"} - set(temps.columns)
     if missing:
-        raise ValueError(f"no column named {' or '.join(sorted(missing))}: have {[*temps.columns]}")
-    day = pd.to_datetime(temps["date"]).dt.strftime("%Y-%m-%d")
-    by_day = temps["temp"].groupby(day)
+        message = f"no column named {' or '.join(sorted(missing))}: have {[*temps.columns]}"
+        raise UnfitTableError(message)
+    try:
+        day = pd.to_datetime(temps["date"]).dt.strftime("%Y-%m-%d")
+        by_day = pd.to_numeric(temps["temp"]).groupby(day)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnfitTableError(f"dates and temperatures are needed: {error}") from error
     return (by_day.max() - by_day.min()).rename("spread").reset_index()
 
 
@@ -28,10 +41,8 @@ def seattle() -> pd.DataFrame:
     return spread(_readings())
 
 
-def hottest(days: int = 3) -> list[dict[str, str | float]]:
+def hottest(days: Annotated[int, range(1, 367)] = 3) -> list[dict[str, str | float]]:
     """Give the days with the warmest reading of 2010 in Seattle, the warmest first."""
-    if days < 1:
-        raise ValueError(f"days must be at least 1, not {days}")
     readings = _readings()
     day = readings["date"].dt.strftime("%Y-%m-%d")
     # Days with equal readings come in the order of the calendar.

@@ -1,8 +1,10 @@
 //! What the settings say of connections and of everything that is done around a request.
 
 use std::{
+    fs::File,
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd as _,
 };
 
 use exuvia_serve::{AccessFormat, AccessLog, ServerConfig};
@@ -38,7 +40,10 @@ fn access_log(settings: &Resolved) -> Result<Option<AccessLog>, Stop> {
     let failed = |error: io::Error| {
         Stop::new(Exit::Internal, format!("the access log cannot be started: {error}"))
     };
-    AccessLog::start(format, io::stderr()).map(Some).map_err(failed)
+    // A descriptor of its own: while it waits for a reader, it must not hold the lock of the other
+    // log's.
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+    AccessLog::start(format, File::from(stderr)).map(Some).map_err(failed)
 }
 
 /// Where the built-in pages are, if not beside the handlers.

@@ -11,6 +11,7 @@ mod typed;
 use exuvia_core::{Codec, Copied, Failure, InputFault, about, suggest::did_you_mean};
 use exuvia_tables::Limits;
 use pyo3::{
+    intern,
     prelude::*,
     types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyModule, PyString, PyTuple},
 };
@@ -25,7 +26,7 @@ use crate::{
     plan::{MOST, escaped},
     raised,
     received::{self, Blame, Fits, Making},
-    values::{DecodeOptions, decode_json, decode_ndjson, decode_value_with},
+    values::{DecodeOptions, decode_json, decode_ndjson, decode_value_with, exact},
 };
 
 /// What a handler is called with.
@@ -340,6 +341,25 @@ fn fit<'py>(
                 Ok(None)
             }
         };
+    }
+    // A number without a fraction is an integer, however it is written.
+    if mask.has(Mask::INT)
+        && checked
+        && let Some(number) = exact::<PyFloat>(value)
+        && number.value().fract() == 0.0
+    {
+        let whole = value.call_method0(intern!(value.py(), "__int__"));
+        return whole.map(Some).map_err(|error| raised::exception(python, &error));
+    }
+    // So does a number without a fraction, whatever JSON makes of it.
+    if mask.has(Mask::INT)
+        && kind == Mask::FLOAT
+        && let Ok(true) = value.call_method0("is_integer").and_then(|whole| whole.is_truthy())
+    {
+        return value
+            .call_method0("__int__")
+            .map(Some)
+            .map_err(|error| raised::exception(python, &error));
     }
     if checked {
         faults

@@ -346,10 +346,11 @@ fn protocol(version: Version) -> &'static str {
 fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(LONGEST));
     for c in text.chars().take(LONGEST) {
-        if c.is_control() || matches!(c, '"' | '\\') {
-            shown.extend(c.escape_default());
-        } else {
+        let plain = c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+        if plain || c == ' ' || (!c.is_ascii() && c.is_alphanumeric()) {
             shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
         }
     }
     shown
@@ -426,6 +427,8 @@ mod tests {
             assert!(line.ends_with('\n'));
         }
         assert_eq!(harmless("a\n\u{1b}[2J\"\\"), r#"a\n\u{1b}[2J\"\\"#);
+        // Nor turns it round, or seems to end it.
+        assert_eq!(harmless("é \u{202e}\u{2028}"), r"é \u{202e}\u{2028}");
     }
 
     #[test]

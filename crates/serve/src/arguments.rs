@@ -72,7 +72,8 @@ pub(crate) fn about(mut text: Text, calls: &Calls, codec: Codec, parts: &Parts) 
     if let Some(id) = request_id(&parts.headers) {
         add(about::REQUEST, &id);
     }
-    if let Some(state) = header("tracestate").filter(|_| parts.headers.contains_key("traceparent")) {
+    if let Some(state) = header("tracestate").filter(|_| parts.headers.contains_key("traceparent"))
+    {
         add(about::TRACESTATE, state);
     }
     if let Some(memory) = calls.memory {

@@ -61,8 +61,10 @@ pub(crate) struct Client {
     fresh: AtomicBool,
     /// The socket took no more of an answer.
     blocked: AtomicBool,
-    /// Writes that got through: with `blocked`, whether the client reads at all.
+    /// Writes that got through, and what the kernel holds while they do not: with `blocked`, whether
+    /// the client reads at all.
     writes: AtomicU32,
+    held: AtomicU32,
     /// A body in chunks was not read to its end, or had trailers: where the next request begins is
     /// not sure, because hyper and a proxy might disagree about the end of trailers.
     unread: AtomicBool,
@@ -108,6 +110,7 @@ pub(crate) struct Patience {
     wait: Wait,
     since: Instant,
     writes: u32,
+    held: u32,
 }
 
 // === impl Client ===
@@ -124,6 +127,7 @@ impl Client {
             fresh: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             writes: AtomicU32::new(0),
+            held: AtomicU32::new(0),
             unread: AtomicBool::new(false),
             open_ended: AtomicBool::new(false),
             refused: AtomicU16::new(0),
@@ -206,6 +210,11 @@ impl Client {
         }
     }
 
+    /// What was written before and is not taken yet, while nothing more can be written.
+    pub(crate) fn holds(&self, bytes: u32) {
+        self.held.store(bytes, Relaxed);
+    }
+
     fn wait(&self) -> Wait {
         if self.blocked.load(Relaxed) {
             Wait::Write
@@ -243,6 +252,7 @@ impl Patience {
             wait: Wait::Request,
             since: now,
             writes: 0,
+            held: 0,
         }
     }
 
@@ -261,8 +271,10 @@ impl Patience {
             Wait::Write => config.write_timeout,
             Wait::Nothing | Wait::Request => Duration::ZERO,
         };
-        let moved = wait != self.wait || (wait == Wait::Write && writes != self.writes);
-        (self.wait, self.writes) = (wait, writes);
+        let held = client.held.load(Relaxed);
+        let taken = writes != self.writes || held < self.held;
+        let moved = wait != self.wait || (wait == Wait::Write && taken);
+        (self.wait, self.writes, self.held) = (wait, writes, held);
         if moved && !limit.is_zero() {
             self.since = Instant::now();
             if self.since + limit < self.sleep.deadline() {
@@ -386,11 +398,8 @@ fn not_http(client: &Client, error: &hyper::Error, rest: &[u8]) -> Option<Proble
     }
     match refused {
         0 => None,
-        431 if is_head_taken(rest, client.server.config.max_header) => Some(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            "The body is too large",
-            format!("a body may have {} bytes here", client.server.config.max_body),
+        431 if is_head_taken(rest, client.server.config.max_header) => Some(Problem::bad_request(
+            "there is no head, or its Content-Length is beyond all numbers",
         )),
         431 => Some(Problem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -412,7 +421,7 @@ fn not_http(client: &Client, error: &hyper::Error, rest: &[u8]) -> Option<Proble
 }
 
 /// Whether it is not the head that was too large: hyper says the same of a body whose length no
-/// number holds, and has taken the head out of what is left by then.
+/// number holds, and has taken the head out of what is left by then; and of lines without a head.
 fn is_head_taken(rest: &[u8], max: usize) -> bool {
     rest.len() < max && rest.split(|byte| *byte == b'\n').count() <= MOST_HEADERS
 }

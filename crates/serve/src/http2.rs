@@ -40,6 +40,7 @@ use crate::{
     answer::{Answer, Body, BrokenOff},
     config::ServerConfig,
     connection::{Client, LINGER, Patience, Wait, abandon, linger},
+    io::noted,
     problem::Problem,
     service,
 };
@@ -377,10 +378,9 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let (stream, client) = self.stream()?;
-        let written = stream.poll_write(cx, bytes);
-        client.wrote(written.is_ready());
-        written
+        let (mut stream, client) = self.stream()?;
+        let written = stream.as_mut().poll_write(cx, bytes);
+        noted(client, stream.inner(), written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -392,10 +392,9 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let (stream, client) = self.stream()?;
-        let written = stream.poll_write_vectored(cx, slices);
-        client.wrote(written.is_ready());
-        written
+        let (mut stream, client) = self.stream()?;
+        let written = stream.as_mut().poll_write_vectored(cx, slices);
+        noted(client, stream.inner(), written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

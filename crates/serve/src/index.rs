@@ -77,8 +77,10 @@ fn curl(origin: &str, route: &Route) -> String {
         url = url.replace(&format!("{{{name}}}"), &value).replace(&format!("{{*{name}}}"), &value);
     }
     let query = route.query_params();
-    let asked: Vec<_> =
-        query.iter().filter_map(|name| Some(format!("{name}={}", text(Some(&left.remove(name)?))))).collect();
+    let asked: Vec<_> = query
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", text(Some(&left.remove(name)?)))))
+        .collect();
     let mark = if asked.is_empty() { "" } else { "?" };
     let _ = write!(line, "'{url}{mark}{}'", asked.join("&"));
     for (param, header) in &route.options.headers {

@@ -93,8 +93,7 @@ impl Write for Io {
         }
         self.heed_ending();
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.client.wrote(written.is_ready());
-        written
+        noted(&self.client, self.stream.inner(), written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -124,8 +123,7 @@ impl Write for Io {
             }
             _ => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
         };
-        self.client.wrote(written.is_ready());
-        written
+        noted(&self.client, self.stream.inner(), written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,6 +135,21 @@ impl Write for Io {
         // The connection says goodbye itself, after what it may have to add.
         Poll::Ready(Ok(()))
     }
+}
+
+/// Tells `client` how a write to its `socket` went.
+pub(crate) fn noted(
+    client: &Client,
+    socket: &TcpStream,
+    written: Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    client.wrote(written.is_ready());
+    if written.is_pending() {
+        // A socket takes more only when much of what it holds is gone: a slow client is told from
+        // one that reads nothing by what is gone of it.
+        client.holds(exuvia_sys::unsent(socket).unwrap_or(0));
+    }
+    written
 }
 
 /// The status of a whole answer without a body that refuses: `HTTP/1.1 400 Bad Request` and three

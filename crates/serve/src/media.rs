@@ -140,7 +140,10 @@ fn not_understood(media: &str, value: &HeaderValue) -> String {
         "application/x-numpy" | "application/numpy" => " For an array, say application/x-npy.",
         _ => "",
     };
-    format!("a body of type {} is not understood. Understood are {UNDERSTOOD}, {READ_TOO}.{hint}", shown(value))
+    format!(
+        "a body of type {} is not understood. Understood are {UNDERSTOOD}, {READ_TOO}.{hint}",
+        shown(value)
+    )
 }
 
 fn shown(value: &HeaderValue) -> String {
@@ -182,7 +185,11 @@ impl Accepted {
         let named = Named::parse(media);
         let plain = named.media.to_ascii_lowercase();
         let (folder, rest) = plain.split_once('/')?;
-        if folder.is_empty() || rest.is_empty() || rest == "*" || HeaderValue::from_str(media).is_err() {
+        if folder.is_empty()
+            || rest.is_empty()
+            || rest == "*"
+            || HeaderValue::from_str(media).is_err()
+        {
             return None;
         }
         let same = |known: &&Self| known.media.replace(' ', "") == media.replace(' ', "");
@@ -410,7 +417,8 @@ mod tests {
             ("application/json;q=0", None),
             ("image/*", None),
         ] {
-            let found = accepted(&headers(ACCEPT, &[text]), KNOWN[0]).map(|accepted| accepted.media);
+            let found =
+                accepted(&headers(ACCEPT, &[text]), KNOWN[0]).map(|accepted| accepted.media);
             assert_eq!(found, media, "{text}");
         }
         assert_eq!(accepted(&HeaderMap::new(), KNOWN[0]).map(|a| a.codec), Some(Codec::Json));

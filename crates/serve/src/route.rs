@@ -99,8 +99,9 @@ impl Route {
         }
         let in_path = self.path_params();
         let params = self.target.info().params.iter().map(|param| param.name.clone());
-        let elsewhere =
-            |name: &String| in_path.contains(&name.as_str()) || self.options.headers.contains_key(name);
+        let elsewhere = |name: &String| {
+            in_path.contains(&name.as_str()) || self.options.headers.contains_key(name)
+        };
         params.filter(|name| !elsewhere(name)).collect()
     }
 }

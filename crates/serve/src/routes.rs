@@ -328,7 +328,9 @@ fn check(route: &Route) -> Result<(), RouteError> {
         let braces = segment.contains(['{', '}']);
         let inside = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         match inside.map(|name| name.strip_prefix('*').unwrap_or(name)) {
-            None if braces => return not_a_path(format!("`{segment}` is neither text nor `{{name}}`")),
+            None if braces => {
+                return not_a_path(format!("`{segment}` is neither text nor `{{name}}`"));
+            }
             Some(name) if name.is_empty() || name.contains(['{', '}']) => {
                 return not_a_path(format!("`{segment}` has no name"));
             }

@@ -326,26 +326,34 @@ async fn read(
         Problem::new(status, "unsupported_media_type", title, detail)
     };
     let (codec, coding) = if body.is_end_stream() {
-        (Codec::Empty, None)
+        // Only of text and of bytes there is an empty one.
+        let codec = match media::request_codec(&parts.headers) {
+            Ok(codec @ (Codec::Text | Codec::Bytes)) => codec,
+            _ => Codec::Empty,
+        };
+        let payload = Payload::new(codec, Bytes::new());
+        return Ok((Input { payload, pump: None }, accepted(calls, parts)?));
     } else {
         let codec = media::request_codec(&parts.headers).map_err(unfit)?;
         (codec, decompress::coding(&parts.headers).map_err(unfit)?)
     };
-    let accepted = media::accepted(&parts.headers, calls.usual).ok_or_else(|| {
+    let accepted = accepted(calls, parts)?;
+    let config = &client.server.config;
+    let max_body = calls.max_body.unwrap_or(config.max_body);
+    let input = input(client, max_body, body, codec, coding, reads).await;
+    Ok((input.map_err(|error| error.problem(max_body, config.body_timeout))?, accepted))
+}
+
+/// How the call shall be answered.
+fn accepted(calls: &Calls, parts: &Parts) -> Result<Accepted, Problem> {
+    media::accepted(&parts.headers, calls.usual).ok_or_else(|| {
         let title = "No answer there is would be accepted";
         let detail = match calls.usual.is_opaque() {
             true => format!("the answer is {}", calls.usual.media),
             false => format!("answers come as {}", media::UNDERSTOOD),
         };
         Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", title, detail)
-    })?;
-    if codec == Codec::Empty {
-        return Ok((Input::default(), accepted));
-    }
-    let config = &client.server.config;
-    let max_body = calls.max_body.unwrap_or(config.max_body);
-    let input = input(client, max_body, body, codec, coding, reads).await;
-    Ok((input.map_err(|error| error.problem(max_body, config.body_timeout))?, accepted))
+    })
 }
 
 /// The data of a call that has some.

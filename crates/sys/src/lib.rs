@@ -6,7 +6,8 @@
 //! * [`stream`]: bytes with descriptors over a stream socket;
 //! * [`packet`]: packets that carry descriptors;
 //! * [`shared`]: sealed memory that goes to another process by descriptor;
-//! * [`memory`]: how much of it a process has.
+//! * [`memory`]: how much of it a process has;
+//! * [`unsent`]: how much of what was written to a socket was not taken.
 //!
 //! Linux only.
 
@@ -17,8 +18,10 @@ pub mod page;
 pub mod process;
 pub mod shared;
 pub mod stream;
+mod unsent;
 
 pub use memory::{Memory, RssMeter};
 pub use page::SharedPage;
 pub use process::{Ended, Process, Spawn, reap_strays, spawn};
 pub use shared::{MemoryWriter, PrivateMap, Sealed, Spill, Spilled};
+pub use unsent::unsent;

@@ -11,7 +11,7 @@ use pyo3::{
     ffi::c_str,
     prelude::*,
     sync::PyOnceLock,
-    types::{PyBytes, PyList, PyModule, PyString},
+    types::{PyBytes, PyList, PyModule},
 };
 
 use crate::{
@@ -56,6 +56,16 @@ enum Wants {
     Anything,
 }
 
+// === impl Wants ===
+
+impl Wants {
+    /// Whether a file is nothing but text to it.
+    fn text_of(self, file: &File) -> bool {
+        let plain = file.media.split(';').next().is_some_and(|media| media.trim() == "text/plain");
+        self == Self::Text || (self == Self::Anything && plain && file.name.is_empty())
+    }
+}
+
 /// Whether bodies in this codec are for [`gather`].
 pub(crate) fn is_one(codec: Codec) -> bool {
     matches!(codec, Codec::Form | Codec::Multipart | Codec::Bytes | Codec::Text)
@@ -93,8 +103,23 @@ pub(crate) fn gather<'py>(
     }
     for (place, files) in files {
         let param = &handler.params[place];
+        let (wants, several) = wants(python.py(), handler, param)
+            .map_err(|error| raised::exception(python, &error))?;
+        if files.iter().all(|file| wants.text_of(file)) {
+            // Text is read by the annotation, wherever it comes from.
+            for file in files {
+                match String::from_utf8(file.content.into()) {
+                    Ok(text) => gathered.texts.push((param.name.clone(), text)),
+                    Err(_) => {
+                        gathered.faults.push(fault(&param.name, "is not text in UTF-8".into()));
+                        gathered.faulty.push(place);
+                    }
+                }
+            }
+            continue;
+        }
         let mut making = Making { copies: making.copies, limits: making.limits };
-        match given(python, handler, param, files, (&mut making, &blame))? {
+        match given(python, handler, place, (wants, several), files, (&mut making, &blame))? {
             Ok(value) => gathered.values.push((place, value)),
             Err(message) => {
                 gathered.faults.push(fault(&param.name, message));
@@ -166,13 +191,14 @@ fn take_part(
 fn given<'py>(
     python: &Bound<'py, PyModule>,
     handler: &Handler,
-    param: &PlannedParam,
+    place: usize,
+    (wants, several): (Wants, bool),
     files: Vec<File>,
     (making, blame): (&mut Making<'_>, &Blame),
 ) -> Result<Result<Bound<'py, PyAny>, String>, Failure> {
     let py = python.py();
+    let param = &handler.params[place];
     let raise = |error: PyErr| raised::exception(python, &error);
-    let (wants, several) = wants(py, handler, param).map_err(raise)?;
     if !several && files.len() > 1 {
         return Ok(Err(format!("takes one file, not {}", files.len())));
     }
@@ -180,18 +206,16 @@ fn given<'py>(
     for file in files {
         let made = match wants {
             Wants::Table => table(python, param, file, (making, blame))?,
-            Wants::Bytes => Ok(PyBytes::new(py, &file.content).into_any()),
-            Wants::File => Ok(open(py, &file).map_err(raise)?),
-            Wants::Text => match std::str::from_utf8(&file.content) {
-                Ok(text) => Ok(PyString::new(py, text).into_any()),
-                Err(_) => Err("is not text in UTF-8".into()),
-            },
-            Wants::Anything if file.media == "text/plain" && file.name.is_empty() => {
-                match std::str::from_utf8(&file.content) {
-                    Ok(text) => Ok(PyString::new(py, text).into_any()),
-                    Err(_) => Err("is not text in UTF-8".into()),
+            Wants::Bytes => {
+                let bytes = PyBytes::new(py, &file.content).into_any();
+                let plan = handler.plan(python)?;
+                match plan.map(|plan| plan.misfit_of_bytes(place, &bytes)).transpose() {
+                    Ok(misfit) => misfit.flatten().map_or(Ok(bytes), Err),
+                    Err(error) => return Err(raise(error)),
                 }
             }
+            Wants::File => Ok(open(py, &file).map_err(raise)?),
+            Wants::Text => Err("is a file among texts".into()),
             Wants::Anything if format(&file).is_some() => {
                 table(python, param, file, (making, blame))?
             }

@@ -46,6 +46,29 @@ impl Handler {
     }
 }
 
+// === impl Plan ===
+
+impl Plan {
+    /// What is wrong with bytes that came as a file for the parameter at a place.
+    ///
+    /// # Errors
+    /// Python raised.
+    pub(crate) fn misfit_of_bytes(
+        &self,
+        place: usize,
+        bytes: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<String>> {
+        let Some(Some(id)) = self.params.get(place) else { return Ok(None) };
+        match self.node(*id) {
+            node::Node::Bytes(Some(bounds)) => {
+                let length = bytes.len()?;
+                bounds.check(bytes, || length, "byte")
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
 /// A handler that cannot be called.
 fn load(python: &Bound<'_, PyModule>, error: &PyErr) -> Failure {
     match raised::exception(python, error) {

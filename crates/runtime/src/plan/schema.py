@@ -263,11 +263,14 @@ class Writer:
         if mode == RESULT:
             # JSON has no place for them: a result of bytes is of another media type.
             return {}
-        bounds = node[1] or {}
-        pattern = patterns.BASE64
+        schema = {"type": "string", "contentEncoding": "base64", "pattern": patterns.BASE64}
+        bounds = node[1]
         if bounds:
-            pattern = patterns.base64_of(bounds.get("minLength", 0), bounds.get("maxLength"))
-        return {"type": "string", "contentEncoding": "base64", "pattern": pattern}
+            # Those of the bytes: a file has them as they are, base64 only by its pattern.
+            schema["x-bytes"] = dict(bounds)
+            least, most = bounds.get("minLength", 0), bounds.get("maxLength")
+            schema["pattern"] = patterns.base64_of(least, most)
+        return schema
 
     def write_decimal(self, node, mode):
         bounds = node[1] or {}

@@ -25,6 +25,9 @@ const BESIDE: [&str; 8] =
 /// Headers that OpenAPI does not let be parameters: they are described elsewhere.
 const NOT_PARAMETERS: [&str; 3] = ["accept", "content-type", "authorization"];
 
+/// How lists may be written in a parameter.
+const STYLES: [&str; 4] = ["simple", "form", "spaceDelimited", "pipeDelimited"];
+
 /// One operation.
 pub(super) struct Operation<'d> {
     pub(super) method: Method,
@@ -343,16 +346,29 @@ impl<'d> Parameter<'d> {
             pointer: node.pointer.clone(),
             schema,
             json: content.is_some_and(|(media, _)| is_json(media)),
-            separator: separator(node, place)?,
+            separator: separator(node, place, &format!("{operation}: `{name}`"), warnings)?,
         }))
     }
 }
 
-/// What is between the items of a list.
-fn separator(node: &Node<'_>, place: Place) -> Result<Option<char>, Wrong> {
+/// What is between the items of a list; says where texts come in a form that is not read.
+fn separator(
+    node: &Node<'_>,
+    place: Place,
+    shown: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<char>, Wrong> {
     let style = node.text("style")?;
     let explode = node.value.get("explode").and_then(Value::as_bool);
     Ok(match (place, style) {
+        (_, Some(style @ ("deepObject" | "label" | "matrix"))) => {
+            warnings.push(format!("{shown} comes as `{style}`, which is not read"));
+            None
+        }
+        (_, Some(style)) if !STYLES.contains(&style) => {
+            let message = format!("there is no style `{style}`.{}", did_you_mean(style, STYLES));
+            return Err(node.member("style").wrong(message));
+        }
         (Place::Query, Some("spaceDelimited")) => Some(' '),
         (Place::Query, Some("pipeDelimited")) => Some('|'),
         (Place::Query, _) if explode.unwrap_or(true) => None,

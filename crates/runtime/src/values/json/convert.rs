@@ -14,6 +14,7 @@ use pyo3::{
 use super::{
     encode::{Encoder, SHAPES, SHORT, deeper},
     iso,
+    nulls::has_own_nulls,
     shape::{Clock, Shape},
     table::Layout,
     text,
@@ -343,9 +344,7 @@ impl<'py> Encoder<'_, 'py> {
             && let Some(written) = exact::<PyBytes>(&written)
         {
             let written = written.as_bytes();
-            // It writes `null` for NaN, which is not for us to do: only where there is none is it
-            // sure that there was no NaN.
-            if !written.windows(4).any(|four| four == b"null") {
+            if has_own_nulls(object, written)? {
                 Unfit::room(self.out, written.len() + SHORT)?;
                 self.out.extend_from_slice(written);
                 return Ok(());

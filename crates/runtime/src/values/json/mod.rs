@@ -5,6 +5,7 @@ mod decode;
 mod encode;
 mod iso;
 mod lines;
+mod nulls;
 mod shape;
 mod table;
 mod text;

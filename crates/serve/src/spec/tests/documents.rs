@@ -105,7 +105,7 @@ fn json_and_yaml_make_the_same_routes() {
 fn what_cannot_be_served_is_left_out_and_told() {
     let made = stubs(
         "openapi: 3.0.0\npaths:\n  /a.{format}: {get: {}}\n  /b?x=1: {get: {}}\n  \
-         /c: {trace: {}, head: {}, options: {}, post: {parameters: [{name: s, in: cookie}]}}\n  x-y: 1\n",
+         /c: {trace: {}, head: {}, options: {}, post: {parameters: [{name: s, in: cookie}, {name: d, in: query, style: deepObject}]}}\n  x-y: 1\n",
     );
     assert_eq!(made.stubs, ["POST /c"]);
     assert_eq!(
@@ -116,6 +116,7 @@ fn what_cannot_be_served_is_left_out_and_told() {
             "TRACE /c is left out: it is never answered",
             "HEAD /c is left out: HEAD is answered where GET is",
             "POST /c: the cookie `s` is not read",
+            "POST /c: `d` comes as `deepObject`, which is not read",
         ]
     );
 }

@@ -98,3 +98,10 @@ fn a_handler_that_needs_more_than_it_is_given_is_told_at_the_start() {
         ["GET /v2/pets/{petId} gives shop:get_pet no `zone`, which it needs"]
     );
 }
+
+#[test]
+fn what_is_wrong_with_a_document_does_not_depend_on_handlers() {
+    let spec = PETSTORE.replacen("schemas/Pet", "schemas/Pat", 1);
+    let list = handler("shop:list_pets", &["limit", "tags", "near", "alive", "x_tenant"]);
+    assert_eq!(refused(&spec, &[list]), refused(&spec, &[]));
+}
