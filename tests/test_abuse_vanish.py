@@ -129,6 +129,18 @@ def test_calls_of_clients_that_vanish_are_cancelled(server: Abused) -> None:
     assert count_of(server, 499) - before == TIMES
 
 
+def test_calls_that_hold_up_their_worker_as_they_begin_all_begin(server: Abused) -> None:
+    """A worker that is slow to take its calls is given them all the same, though none ever ends."""
+    tag = f"slow-{next(NUMBERS)}"
+    request = calling("lingers", {"tag": tag, "block": 0.01})
+    with unharmed(server.server, growth=16 * MIB), open_lines(server.server, 100) as lines:
+        for line in lines:
+            line.send(request)
+        wait_until("calls", lambda: server.count(f"{tag}-begun") == 100)
+        vanish(server, lines)
+        wait_until("their end", lambda: server.count(f"{tag}-ended") == 100)
+
+
 def test_calls_that_wait_go_with_their_clients(server: Abused) -> None:
     """More than the workers take at a time: the rest is in the queue."""
     tag = f"queued-{next(NUMBERS)}"

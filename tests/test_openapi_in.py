@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,23 @@ def test_a_stub_tells_all_faults_of_parameters_and_body(stubs: Server) -> None:
     problem(stubs.post("/desk/v1/orders", raw=b"{"), "malformed", 400)
     bad = stubs.request("DELETE", "/desk/v1/orders/7")
     assert faults(bad) == {"/order": 'must be a UUID, not "7"'}
+
+
+def test_stubs_take_and_give_what_the_document_says(stubs: Server, tmp_path: Path) -> None:
+    """Schemathesis finds no answer that the document does not allow.
+
+    Except for statuses: that arguments which do not fit are answered 422 or 400 is ours to say.
+    """
+    program = Path(sys.executable).with_name("schemathesis")
+    url = f"{stubs.url}/desk/v1"
+    command = [str(program), "run", str(SPEC), "--url", url, "--seed", "1", "--no-color"]
+    command += ["--checks", "all", "--exclude-checks", "status_code_conformance"]
+    command += ["--max-examples", "25", "--phases", "examples,coverage,fuzzing"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Tested: 4" in done.stdout
 
 
 def test_a_path_or_method_that_is_not_in_the_document_is_told(stubs: Server) -> None:

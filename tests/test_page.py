@@ -121,6 +121,19 @@ def test_a_csv_dropped_into_a_form_becomes_a_table_and_a_chart(serve: Serve, pag
     assert len(re.findall("[ML]", curve)) == 40
     browser.hover(".plot svg")
     browser.wait_for(".tip", "spread")
+    # A part of it is looked at closer, and the whole again.
+    browser.run("document.querySelector('.plot svg').focus()")
+    browser.press("ArrowRight")
+    browser.press("+")
+    browser.wait(
+        "fewer points",
+        "document.querySelector('.plot path.curve').getAttribute('d').match(/[ML]/g).length === 20",
+    )
+    browser.click(".legend .quiet")
+    browser.wait(
+        "all points",
+        "document.querySelector('.plot path.curve').getAttribute('d').match(/[ML]/g).length === 40",
+    )
     # Headers sort, the largest first with the second press.
     browser.click(".grid th:nth-child(2) button")
     browser.click(".grid th:nth-child(2) button")

@@ -5,6 +5,7 @@ A mark is one byte more in a file: it counts across workers, and outlives them.
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,10 @@ def rows_of(value: bytes) -> int:
     return len(value)
 
 
-async def lingers(tag: str, seconds: float = 60) -> str:
-    """Take long, and tell of the beginning and of any end."""
+async def lingers(tag: str, seconds: float = 60, block: float = 0) -> str:
+    """Take long, and tell of the beginning and of any end; first hold up the loop."""
     leave(f"{tag}-begun")
+    time.sleep(block)
     try:
         await asyncio.sleep(seconds)
     finally:

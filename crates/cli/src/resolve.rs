@@ -68,8 +68,10 @@ pub(crate) fn strange_variables(variables: &Variables) -> Vec<String> {
         if !name.starts_with("EXUVIA_") || known().any(|known| known == name) {
             return None;
         }
-        let near = suggest::nearest(name, known())?;
-        Some(format!("the variable {name} is not a setting. Did you mean `{near}`?"))
+        // What all of them have in common makes none of them near.
+        let own = known().filter_map(|known| known.strip_prefix("EXUVIA_"));
+        let near = suggest::nearest(name.strip_prefix("EXUVIA_")?, own)?;
+        Some(format!("the variable {name} is not a setting. Did you mean `EXUVIA_{near}`?"))
     };
     variables.keys().filter_map(strange).collect()
 }

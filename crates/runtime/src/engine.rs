@@ -281,6 +281,8 @@ impl Engine {
             // SAFETY: the selector that called us owns it and is alive for the whole call.
             fd => Some(unsafe { BorrowedFd::borrow_raw(fd) }),
         };
+        // Whoever looks while this one sleeps must see that what it was at is done.
+        this.claims().tick();
         let other_ready = this.wait(py, if this.is_wanted() { 0 } else { timeout }, other)?;
         this.claims().tick();
         this.read()?;

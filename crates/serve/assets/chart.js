@@ -68,11 +68,21 @@ export function chartView(planned, label) {
   const tip = h("div", { class: "tip", hidden: true, "aria-live": "polite" });
   const legend = h("div", { class: "legend", role: "group", "aria-label": "Series" });
   const view = h("figure", { class: "chart" }, legend, h("div", { class: "canvas" }, place, tip));
+  const whole = h("button", { type: "button", class: "quiet small", hidden: true, onclick: () => zoom(0, planned.length) }, "Whole range");
   let width = 0;
+  let [from, to] = [0, planned.length];
   const draw = () => {
     if (width < 40) return;
     tip.hidden = true;
-    place.replaceChildren(picture(planned, width, tip, label));
+    whole.hidden = to - from === planned.length;
+    place.replaceChildren(picture(part(planned, from, to), width, tip, label, (first, last) => zoom(from + first, from + last + 1)));
+  };
+  const zoom = (first, last) => {
+    const focused = place.contains(document.activeElement);
+    const least = Math.min(4, planned.length);
+    [from, to] = [Math.max(0, Math.min(first, planned.length - least)), Math.min(planned.length, Math.max(last, first + least))];
+    draw();
+    if (focused) place.firstElementChild?.focus();
   };
   for (const one of planned.series) {
     const button = h("button", { type: "button", class: `series c${one.colour}`, "aria-pressed": String(one.shown) }, h("i", {}), one.name);
@@ -83,6 +93,7 @@ export function chartView(planned, label) {
     });
     legend.append(button);
   }
+  legend.append(whole);
   new ResizeObserver(([{ contentRect }]) => {
     const fits = Math.floor(contentRect.width);
     if (fits !== width) {
@@ -93,14 +104,27 @@ export function chartView(planned, label) {
   return view;
 }
 
-function picture(planned, width, tip, label) {
+/// The rows of a plan from one to before another.
+function part(planned, from, to) {
+  if (to - from === planned.length) return planned;
+  const cut = (list) => list?.slice(from, to);
+  return {
+    ...planned,
+    length: to - from,
+    places: cut(planned.places),
+    names: cut(planned.names),
+    series: planned.series.map((one) => ({ ...one, values: cut(one.values) })),
+  };
+}
+
+function picture(planned, width, tip, label, zoom) {
   const shown = planned.series.filter((one) => one.shown);
   const values = shown.flatMap((one) => one.values).filter((value) => Number.isFinite(value));
   const ticks = nice(...range(values, planned.kind === "bars"), 5);
   const left = Math.max(...ticks.map((tick) => number(tick, ticks).length)) * 7 + 16;
   const inner = { left, right: width - RIGHT, top: TOP, bottom: HEIGHT - BOTTOM };
   const y = scale(ticks[0], ticks.at(-1), inner.bottom, inner.top);
-  const summary = `${label ? `${label}: ` : ""}${shown.map((one) => one.name).join(", ")} by ${planned.x}, ${planned.length} rows. Arrow keys read values.`;
+  const summary = `${label ? `${label}: ` : ""}${shown.map((one) => one.name).join(", ")} by ${planned.x}, ${planned.length} rows. Arrow keys read values, plus and minus zoom.`;
   const title = fresh("chart");
   const root = s("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", tabindex: 0, "aria-labelledby": title }, s("title", { id: title }, summary));
   for (const tick of ticks) {
@@ -111,7 +135,7 @@ function picture(planned, width, tip, label) {
   }
   root.append(s("text", { class: "tick name", x: (inner.left + inner.right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, planned.x));
   const x = planned.kind === "bars" ? bars(root, planned, shown, inner, y) : curves(root, planned, shown, inner, y);
-  pointer(root, planned, shown, inner, x, y, tip, width);
+  pointer(root, planned, shown, inner, x, y, tip, width, zoom);
   return root;
 }
 
@@ -159,7 +183,8 @@ function curves(root, planned, shown, inner, y) {
     root.append(s("line", { class: "rule short", x1: x(value), x2: x(value), y1: inner.bottom, y2: inner.bottom + 4 }));
   }
   for (const one of [...shown].reverse()) {
-    root.append(s("path", { class: `curve c${one.colour}`, d: path(places, one.values, x, y, inner) }));
+    const dense = places.length > inner.right - inner.left ? " dense" : "";
+    root.append(s("path", { class: `curve c${one.colour}${dense}`, d: path(places, one.values, x, y, inner) }));
     if (places.length <= 40) {
       places.forEach((place, at) => Number.isFinite(one.values[at])
         && root.append(s("circle", { class: `dot c${one.colour}`, cx: x(place), cy: y(one.values[at]), r: 2.5 })));
@@ -261,12 +286,15 @@ function bars(root, { names }, shown, inner, y) {
 
 // === reading values ===
 
-/// Shows the values nearest to the pointer, or where the arrow keys are.
-function pointer(root, planned, shown, inner, x, y, tip, width) {
+/// Shows the values nearest to the pointer, or where the arrow keys are; what is drawn over is
+/// zoomed into.
+function pointer(root, planned, shown, inner, x, y, tip, width, zoom) {
   const cross = s("line", { class: "cross", y1: inner.top, y2: inner.bottom, visibility: "hidden" });
   const dots = shown.map((one) => s("circle", { class: `dot c${one.colour}`, r: 4, visibility: "hidden" }));
-  root.append(cross, ...dots);
+  const chosen = s("rect", { class: "chosen", y: inner.top, height: inner.bottom - inner.top, visibility: "hidden" });
+  root.append(chosen, cross, ...dots);
   let at = 0;
+  let pressed;
   const hide = () => {
     tip.hidden = true;
     for (const mark of [cross, ...dots]) mark.setAttribute("visibility", "hidden");
@@ -296,15 +324,34 @@ function pointer(root, planned, shown, inner, x, y, tip, width) {
   };
   root.addEventListener("pointermove", (event) => {
     const box = root.getBoundingClientRect();
-    show(nearest(planned, inner, x, event.clientX - box.left));
+    const place = nearest(planned, inner, x, event.clientX - box.left);
+    show(place);
+    if (pressed === undefined) return;
+    chosen.setAttribute("x", Math.min(x(pressed), x(at)));
+    chosen.setAttribute("width", Math.abs(x(pressed) - x(at)));
+    chosen.setAttribute("visibility", "visible");
+  });
+  root.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "mouse" || event.button !== 0 || planned.kind === "bars") return;
+    pressed = nearest(planned, inner, x, event.clientX - root.getBoundingClientRect().left);
+    root.setPointerCapture(event.pointerId);
+  });
+  root.addEventListener("pointerup", () => {
+    const [first, last] = [Math.min(pressed, at), Math.max(pressed, at)];
+    pressed = undefined;
+    chosen.setAttribute("visibility", "hidden");
+    if (last - first > 1) zoom(first, last);
   });
   root.addEventListener("pointerleave", hide);
   root.addEventListener("blur", hide);
   root.addEventListener("keydown", (event) => {
+    const half = Math.max(2, Math.floor(planned.length / 4));
+    if (event.key === "+" || event.key === "=") return zoom(at - half, at + half);
+    if (event.key === "-") return zoom(-planned.length, 2 * planned.length);
     const step = { ArrowRight: 1, ArrowLeft: -1, PageDown: Math.ceil(planned.length / 10), PageUp: -Math.ceil(planned.length / 10) }[event.key];
-    if (step === undefined && event.key !== "Home" && event.key !== "End") return;
+    if (step === undefined && event.key !== "Home" && event.key !== "End") return undefined;
     event.preventDefault();
-    show(event.key === "Home" ? 0 : event.key === "End" ? planned.length - 1 : tip.hidden ? at : at + step);
+    return show(event.key === "Home" ? 0 : event.key === "End" ? planned.length - 1 : tip.hidden ? at : at + step);
   });
 }
 

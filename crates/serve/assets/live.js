@@ -168,7 +168,7 @@ function figures({ state, rates }) {
     figure("Calls a second", rate < 10 ? rate.toFixed(1) : count(Math.round(rate)), rates.length > 1 ? spark(rates, 0, 84, 22) : null),
     figure("Calls", count(calls), `up ${age(state.uptime_s)}`),
     figure("Failed", count(errors), calls ? `${share(errors, calls)} of calls` : "", errors ? "tone-bad" : ""),
-    figure("Now", count(state.in_flight), `${count(state.connections)} connection${state.connections === 1 ? "" : "s"}`),
+    figure("Running", count(state.routes.reduce((sum, route) => sum + route.in_flight, 0)), `${count(state.connections)} connection${state.connections === 1 ? "" : "s"}`),
     figure("Queue", count(state.queue.length), `of ${count(state.queue.limit)}${state.queue.rejected ? `, ${count(state.queue.rejected)} refused` : ""}`, state.queue.length ? "tone-warn" : ""),
   ];
 }

@@ -168,6 +168,7 @@ async function load() {
 
 addEventListener("hashchange", () => {
   show();
+  close();
   main.focus({ preventScroll: true });
   scrollTo(0, 0);
 });

@@ -61,7 +61,7 @@ export const isNumeric = ({ values }) => {
 /// A value as a cell shows it.
 export function cell(value) {
   if (value === null || value === undefined) return "";
-  if (typeof value === "number") return Number.isInteger(value) || Math.abs(value) >= 1e15 ? String(value) : String(Number(value.toPrecision(9)));
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
   return typeof value === "object" ? JSON.stringify(value, (_, one) => (typeof one === "bigint" ? String(one) : one)) : String(value);
 }
 
@@ -121,13 +121,13 @@ function one(value, write, isNumber, isName) {
   if (value === null || value === undefined) return h("td", { class: isNumber ? "null number" : "null" }, "–");
   const text = write(value);
   const short = text.length > 200 ? `${text.slice(0, 200)}…` : text;
-  return h(isName ? "th" : "td", { class: isNumber ? "number" : null, scope: isName ? "row" : null, title: text.length > 40 ? text.slice(0, 2000) : null }, short);
+  return h(isName ? "th" : "td", { class: isNumber ? "number" : null, scope: isName ? "row" : null, title: text.length > 40 || (isNumber && text !== String(value)) ? cell(String(value)).slice(0, 2000) : null }, short);
 }
 
 /// A table as CSV.
 export function csv({ columns, length }) {
   const quoted = (value) => {
-    const text = cell(value);
+    const text = typeof value === "number" ? String(value) : cell(value);
     // A cell that a spreadsheet would take for a formula stays text.
     const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
     return /[",\n\r]/.test(safe) ? `"${safe.replaceAll("\"", "\"\"")}"` : safe;

@@ -1,7 +1,5 @@
 //! Strings as values of a type.
 
-use std::io::Write as _;
-
 use base64::{
     Engine as _, alphabet,
     engine::{GeneralPurpose, GeneralPurposeConfig},
@@ -92,7 +90,7 @@ pub(super) fn from_string<'py>(
             }
             None => None,
         },
-        Node::Uuid => times::uuid(text).map(|number| uuid(py, number)).transpose()?,
+        Node::Uuid => times::uuid(text).map(|digits| uuid(py, &digits)).transpose()?,
         Node::Text(made) => match call(made.make.bind(py), &string(py, text)?) {
             Ok(value) => Some(value),
             Err(error) if is_refusal(py, &error) => None,
@@ -124,7 +122,8 @@ pub(super) fn decimal<'py>(py: Python<'py>, text: &str) -> PyResult<Option<Bound
     if !times::is_decimal(text) {
         return Ok(None);
     }
-    match DECIMAL.get(py)?.call1((text,)) {
+    match call(DECIMAL.get(py)?, &string(py, text)?) {
+        Ok(decimal) if !text.contains(['e', 'E']) => Ok(Some(decimal)),
         Ok(decimal) => {
             // An exponent beyond all bounds, where the trap for it is switched off.
             let finite = decimal.call_method0(intern!(py, "is_finite"))?.is_truthy()?;
@@ -202,7 +201,7 @@ struct Uuids {
     plain: bool,
 }
 
-fn uuid(py: Python<'_>, number: u128) -> PyResult<Bound<'_, PyAny>> {
+fn uuid<'py>(py: Python<'py>, digits: &[u8; 33]) -> PyResult<Bound<'py, PyAny>> {
     static UUIDS: PyOnceLock<Uuids> = PyOnceLock::new();
     let uuids = UUIDS.get_or_try_init(py, || {
         let class = UUID.get(py)?.clone();
@@ -214,21 +213,18 @@ fn uuid(py: Python<'_>, number: u128) -> PyResult<Bound<'_, PyAny>> {
     })?;
     let class = uuids.class.bind(py);
     if !uuids.plain {
-        return class.call1((format!("{number:032x}"),));
+        return class.call1((String::from_utf8_lossy(&digits[..32]),));
     }
     let made = bare(class.cast()?)?;
-    set(&made, intern!(py, "int"), &wide(py, number)?)?;
+    set(&made, intern!(py, "int"), &wide(py, digits)?)?;
     set(&made, intern!(py, "is_safe"), uuids.unknown.bind(py))?;
     Ok(made)
 }
 
-/// A Python int of 128 bits.
-fn wide(py: Python<'_>, number: u128) -> PyResult<Bound<'_, PyAny>> {
-    let mut digits = [0; 33];
-    // 32 digits and the zero behind them fit.
-    let _ = write!(&mut digits[..32], "{number:032x}");
+/// The int of 32 hexadecimal digits and a zero byte.
+fn wide<'py>(py: Python<'py>, digits: &[u8; 33]) -> PyResult<Bound<'py, PyAny>> {
     // JUSTIFICATION: where the ABI is the limited one, PyO3 does this by arithmetic in Python.
-    // SAFETY: the digits end with a zero byte; null stands for "do not tell where they end". It
+    // SAFETY: `times::uuid` ends the digits with a zero byte; null stands for "do not tell where they end". It
     // answers with a new reference, or null and an exception set.
     unsafe {
         let made = ffi::PyLong_FromString(digits.as_ptr().cast(), std::ptr::null_mut(), 16);

@@ -89,23 +89,22 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (fits && scan.0.is_empty()).then_some(Duration { days, seconds, micros })
 }
 
-/// The 32 digits of a UUID, as one number.
-pub(super) fn uuid(text: &str) -> Option<u128> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 36 {
-        return None;
-    }
-    let mut number = 0;
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 8 | 13 | 18 | 23) {
-            if *byte != b'-' {
-                return None;
+/// The 32 digits of a UUID, and a zero byte.
+pub(super) fn uuid(text: &str) -> Option<[u8; 33]> {
+    let mut digits = [0; 33];
+    let mut count = 0;
+    for (index, byte) in text.bytes().enumerate() {
+        match index {
+            8 | 13 | 18 | 23 if byte == b'-' => {}
+            8 | 13 | 18 | 23 => return None,
+            _ if byte.is_ascii_hexdigit() && count < 32 => {
+                digits[count] = byte;
+                count += 1;
             }
-        } else {
-            number = number << 4 | u128::from(char::from(*byte).to_digit(16)?);
+            _ => return None,
         }
     }
-    Some(number)
+    (count == 32).then_some(digits)
 }
 
 /// Whether a text is a decimal number: `-1.50`, `1e3`.

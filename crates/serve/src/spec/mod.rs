@@ -26,7 +26,7 @@ mod text;
 
 use std::{fmt, sync::Arc};
 
-use exuvia_core::Target;
+use exuvia_core::{CallIds, Target};
 use serde_json::Value;
 
 use self::{
@@ -124,10 +124,11 @@ fn make(
         }
     }
     let schemas = Arc::new(schemas.compile()?);
+    let ids = Arc::new(CallIds::new());
     let mut description = Description::default();
     for plan in stubs {
         description.add(&schemas, &plan.told());
-        made.routes.push(plan.route(document, &schemas, origin, &mut made.warnings)?);
+        made.routes.push(plan.route(document, &schemas, &ids, origin, &mut made.warnings)?);
     }
     made.description = description.finish(&schemas);
     Ok(made)

@@ -182,6 +182,7 @@ impl<'d> Schemas<'d> {
         if let Some(discriminator) = node.has("discriminator") {
             copy.insert("discriminator".into(), told_apart(node, &discriminator)?);
         }
+        bound(&mut copy);
         self.leave_out(node, &mut copy, written)?;
         if self.document.old {
             return Ok(modern(copy, node.is("nullable")));
@@ -285,6 +286,22 @@ impl<'d> Schemas<'d> {
         };
         let pointer = number.parse::<usize>().ok().and_then(|number| self.pointers.get(number));
         pointer.map(|pointer| format!("{pointer}{below}")).unwrap_or_default()
+    }
+}
+
+/// Holds numbers of OpenAPI's own formats to their size.
+fn bound(copy: &mut Map<String, Value>) {
+    let (low, high) = match copy.get("format").and_then(Value::as_str) {
+        Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        Some("int64") => (i64::MIN, i64::MAX),
+        _ => return,
+    };
+    for (word, exclusive, limit) in
+        [("minimum", "exclusiveMinimum", low), ("maximum", "exclusiveMaximum", high)]
+    {
+        if !copy.contains_key(word) && !copy.contains_key(exclusive) {
+            copy.insert(word.into(), limit.into());
+        }
     }
 }
 

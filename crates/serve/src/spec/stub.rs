@@ -84,7 +84,7 @@ struct Inside {
     schemas: Arc<Compiled>,
     /// The first is for whom nothing else fits; none: there is no data.
     answers: Vec<(Codec, Bytes)>,
-    ids: CallIds,
+    ids: Arc<CallIds>,
 }
 
 // === impl Plan ===
@@ -162,6 +162,7 @@ impl<'d> Plan<'d> {
         self,
         document: &Document,
         schemas: &Arc<Compiled>,
+        ids: &Arc<CallIds>,
         origin: &str,
         warnings: &mut Vec<String>,
     ) -> Result<Route, Wrong> {
@@ -192,7 +193,7 @@ impl<'d> Plan<'d> {
             body: self.body,
             schemas: schemas.clone(),
             answers,
-            ids: CallIds::new(),
+            ids: ids.clone(),
         };
         Ok(Route {
             methods: vec![self.method],

@@ -184,15 +184,55 @@ fn a_body_comes_in_chunks_and_nothing_else() {
 }
 
 #[test]
-fn a_length_that_no_number_holds_is_too_large() {
+fn a_length_beyond_all_limits_is_refused() {
     let server = start(small());
-    for length in ["18446744073709551615", "18446744073709551614", "999999999999999999"] {
+    for (length, status, kind) in [
+        ("18446744073709551615", 400, "bad_request"),
+        ("18446744073709551614", 400, "bad_request"),
+        ("999999999999999999", 413, "too_large"),
+    ] {
         let mut client = server.connect();
         client
             .send(format!("POST /t/echo HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n"));
-        client.answer().problem(413, "too_large");
+        client.answer().problem(status, kind);
         assert!(client.is_closed(), "{length}");
     }
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_of_its_answer() {
+    let server = start(ServerConfig { max_body: 64 << 20, ..small() });
+    let mut client = server.connect();
+    client.send(post("/t/echo", &[], &"x".repeat(16 << 20)));
+    let (began, mut got) = (Instant::now(), 0);
+    let mut some = vec![0; 64 << 10];
+    while got < 16 << 20 {
+        got += std::io::Read::read(&mut client.stream, &mut some).unwrap();
+        // Far less than lets a socket take more, within the time in which a client has to read.
+        if began.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+fn a_connection_at_rest_is_as_good_as_new() {
+    let server = start(ServerConfig::default());
+    let mut client = server.connect();
+    for _ in 0..2 {
+        let body = "x".repeat(300_000);
+        client.send(post("/t/echo", &[], &body));
+        assert!(client.answer().text() == body);
+        let next = post("/t/echo", &[], "[1]");
+        let (begin, end) = next.split_at(20);
+        client.send(begin);
+        std::thread::sleep(Duration::from_millis(1300));
+        client.send(end);
+        assert_eq!(client.answer().text(), "[1]");
+        // Longer than a large buffer is kept.
+        std::thread::sleep(Duration::from_millis(1300));
+    }
+    assert!(server.metrics.render().contains("exuvia_http_connections 1"));
 }
 
 #[test]

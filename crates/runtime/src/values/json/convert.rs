@@ -286,7 +286,7 @@ impl<'py> Encoder<'_, 'py> {
         let reduced = time.call_method0(intern!(py, "__reduce__"))?;
         let parts = reduced.get_item(1)?.cast_into::<PyTuple>().map_err(PyErr::from)?;
         let state = parts.get_item(0)?.cast_into::<PyBytes>().map_err(PyErr::from)?;
-        let zone = parts.get_item(1).ok();
+        let zone = if parts.len() > 1 { Some(parts.get_item(1)?) } else { None };
         if zone.as_ref().is_some_and(|zone| !UTC.get(py).is_ok_and(|utc| utc.is(zone))) {
             return Ok(false);
         }

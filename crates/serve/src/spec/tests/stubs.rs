@@ -128,6 +128,11 @@ fn arguments_as_text_are_read_by_their_schemas_and_all_faults_told() {
         faults(&made, "GET /v2/pets/{petId}", &[("petId", "Tom")], ""),
         ["/petId: must be an integer, not `Tom`"]
     );
+    let large = [("petId", "9223372036854775808")];
+    assert_eq!(
+        faults(&made, "GET /v2/pets/{petId}", &large, ""),
+        ["/petId: must be at most 9223372036854775807, not 9223372036854775808"]
+    );
     let made = stubs(MARKET);
     let name = "GET /market/prices";
     assert_eq!(faults(&made, name, &[("where", r#"{"zone": 1}"#)], ""), [""; 0]);
