@@ -189,14 +189,18 @@ class Http2:
         first = self.settings.get(WINDOW, FIRST_WINDOW)
         return min(self.window, self.windows.get(stream, 0) + first)
 
+    def spend(self, stream: int, size: int) -> None:
+        """Note that so many bytes of a body are sent."""
+        self.window -= size
+        self.windows[stream] = self.windows.get(stream, 0) - size
+
     def pour(self, stream: int, size: int) -> int:
         """Send as much of a body as is taken before the stream is over; give how much that was."""
         sent = 0
         while sent < size and not self.heard(stream).is_over and not self.closed:
             some = min(self.room(stream), size - sent, 16384)
             if some > 0:
-                self.window -= some
-                self.windows[stream] = self.windows.get(stream, 0) - some
+                self.spend(stream, some)
                 sent += some
                 self.send(frame(DATA, 0, stream, bytes(some)))
             elif not self.listen(lambda: self.room(stream) > 0 or self.heard(stream).is_over, 5):

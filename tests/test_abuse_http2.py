@@ -234,15 +234,20 @@ def test_frames_that_mean_nothing_cost_nothing(server: Abused, flood: bytes, rea
 def test_data_in_pieces_for_a_handler_that_does_not_read_is_not_held(
     server: Abused, piece: bytes
 ) -> None:
-    """Each piece has a price beside its bytes."""
-    with unharmed(server.server, peak=48 * MIB) as calm, Http2(server.server) as client:
-        stream = next(client.next_stream)
-        told = request("POST", "/abused_readers/counts_later", (b"content-type", b"text/csv"))
-        client.send(frame(HEADERS, END_HEADERS, stream, told))
-        client.send(frame(DATA, 0, stream, b"a\n" + b"1\n" * 5000))
-        for _ in range(100):
-            if not client.send(frame(DATA, 0, stream, piece) * 10_000):
-                break
+    """Each piece has a price beside its bytes: four streams, as far as their windows go."""
+    with unharmed(server.server, peak=16 * MIB) as calm, Http2(server.server) as client:
+        assert serves(client)
+        for _ in range(4):
+            stream = next(client.next_stream)
+            told = request("POST", "/abused_readers/counts_later", (b"content-type", b"text/csv"))
+            client.send(frame(HEADERS, END_HEADERS, stream, told))
+            client.send(frame(DATA, 0, stream, b"a\n"))
+            client.spend(stream, 2)
+            for _ in range(50):
+                count = min(10_000, client.room(stream)) if piece else 10_000
+                client.spend(stream, count * len(piece))
+                if not client.send(frame(DATA, 0, stream, piece) * count):
+                    break
         calm.wait(5)
 
 

@@ -31,7 +31,7 @@ EACH = 24 << 10
 BROUGHT = 80 << 10
 
 # How long they are waited for: longer than it takes to open them all on a machine under load.
-PATIENT = "8s"
+PATIENT = "6s"
 
 GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
 

@@ -13,6 +13,7 @@ from processes import ROOT, Server, serving
 
 HANDLERS = Path(__file__).parent / "handlers"
 EVERY_TYPE = HANDLERS / "every_type.py"
+EVERY_FILE = HANDLERS / "every_file.py"
 
 # docs/routes.md, and what its table of options says.
 SHOP = '''
@@ -155,8 +156,8 @@ def result_of(operation: dict[str, Any], status: int = 200) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "target",
-    [ROOT / "examples" / "weather", ROOT / "examples" / "battery", EVERY_TYPE],
-    ids=["weather", "battery", "every_type"],
+    [ROOT / "examples" / "weather", ROOT / "examples" / "battery", EVERY_TYPE, EVERY_FILE],
+    ids=lambda target: target.stem,
 )
 def test_validators_take_the_document(serve: Serve, target: Path) -> None:
     server = serve(target, args=["--workers", "1"])

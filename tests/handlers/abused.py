@@ -12,13 +12,14 @@ from typing import Any
 
 __all__ = ["adds", "drips", "echoes", "lingers", "marks", "of_size", "pours", "rows_of"]
 
-FOLDER = Path(os.environ["ABUSED_MARKS"])
+FOLDER = os.environ.get("ABUSED_MARKS")
 
 
 def leave(name: str) -> None:
     """Add one mark."""
-    with Path(FOLDER, name).open("ab", buffering=0) as file:
-        file.write(b"x")
+    if FOLDER is not None:
+        with Path(FOLDER, name).open("ab", buffering=0) as file:
+            file.write(b"x")
 
 
 def adds(first: int, second: int) -> int:

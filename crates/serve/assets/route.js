@@ -308,7 +308,7 @@ function acceptOf(answers) {
 function reference(schemas, operation) {
   const results = successes(schemas, operation).map(([status, content]) => {
     const schema = content["application/json"]?.schema ?? Object.values(content)[0]?.schema;
-    const media = Object.keys(content).map((kind) => ANSWERS[kind] ?? kind);
+    const media = Object.keys(content).map((kind) => (ANSWERS[kind] ?? kind).replace(/, as .*/, ""));
     return h("p", {}, h("b", {}, status), " ", schema === undefined ? "no data" : schemas.words(schema), media.length ? h("span", { class: "hint" }, ` as ${media.join(", ")}`) : null);
   });
   const used = [...operation.parameters.map((one) => one.schema), ...Object.values(operation.content).map((one) => one.schema), ...successes(schemas, operation).flatMap(([, content]) => Object.values(content).map((one) => one.schema))];

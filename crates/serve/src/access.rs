@@ -25,7 +25,7 @@ const QUEUE: usize = 4096;
 /// Lines that are written in one go.
 const BATCH: usize = 128;
 
-/// The most letters of a path, and of what a client calls itself.
+/// The most letters of a method, of a path, and of what a client calls itself.
 const LONGEST: usize = 1024;
 
 /// How lines of an access log look.
@@ -258,7 +258,7 @@ impl Record {
 
     fn write(&self, format: AccessFormat, text: &mut String) {
         let at = timestamp(self.at);
-        let method = self.asked.as_ref().map(|(method, ..)| method.as_str());
+        let method = self.asked.as_ref().map(|(method, ..)| harmless(method.as_str()));
         let path = self.asked.as_ref().map(|(_, uri, _)| {
             // A request of HTTP/2 has the whole address.
             harmless(uri.path_and_query().map_or("", |path| path.as_str()))
@@ -275,7 +275,7 @@ impl Record {
             level: "INFO",
             message: "request",
             remote: self.remote,
-            method,
+            method: method.as_deref(),
             path: path.as_deref(),
             protocol,
             status: self.status,

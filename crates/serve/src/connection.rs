@@ -30,10 +30,6 @@ use crate::{
 /// bytes is reset, and a reset may overtake the answer.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a connection keeps a large buffer without using it. hyper never makes one smaller, and
-/// ten thousand connections at rest would hold a gigabyte.
-const THRIFT: Duration = Duration::from_secs(1);
-
 /// What hyper reads of one request.
 const MOST_HEADERS: usize = 100;
 
@@ -72,8 +68,8 @@ pub(crate) struct Client {
     /// A body in chunks was not read to its end, or had trailers: where the next request begins is
     /// not sure, because hyper and a proxy might disagree about the end of trailers.
     unread: AtomicBool,
-    /// hyper has made its buffer large.
-    large: AtomicBool,
+    /// What is left of a body cannot be told from the next request.
+    spoilt: AtomicBool,
     /// The end of the connection tells the end of an answer that is not all made.
     open_ended: AtomicBool,
     /// The status hyper wanted to answer by itself, or 0.
@@ -107,8 +103,6 @@ pub(crate) enum Wait {
 enum End {
     Done(hyper::Result<()>),
     Expired(Wait),
-    /// It did not: it is at rest, and shall hold no more than it needs for that.
-    Rested,
 }
 
 /// One timer for all that a client may be slow at. It is set when the connection begins and looked
@@ -137,7 +131,7 @@ impl Client {
             writes: AtomicU32::new(0),
             held: AtomicU32::new(0),
             unread: AtomicBool::new(false),
-            large: AtomicBool::new(false),
+            spoilt: AtomicBool::new(false),
             open_ended: AtomicBool::new(false),
             refused: AtomicU16::new(0),
             answered: AtomicU64::new(0),
@@ -155,6 +149,8 @@ impl Client {
         let age = now.saturating_duration_since(self.server.epoch);
         self.answered.store(age.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
         self.running.fetch_sub(1, Relaxed);
+        // What came meanwhile was its body.
+        self.fresh.store(false, Relaxed);
         self.owed.store(true, Relaxed);
     }
 
@@ -182,6 +178,16 @@ impl Client {
         !self.is_at_rest() || self.owed.load(Relaxed)
     }
 
+    /// What follows on the connection cannot be told from what was left of a body.
+    pub(crate) fn spoil(&self) {
+        self.spoilt.store(true, Relaxed);
+    }
+
+    /// Whether no further request is to be believed.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.spoilt.load(Relaxed)
+    }
+
     /// Whether the connection has to end with the answer.
     pub(crate) fn is_unread(&self) -> bool {
         self.unread.load(Relaxed)
@@ -203,15 +209,6 @@ impl Client {
     /// hyper wanted to answer `status` by itself.
     pub(crate) fn refused(&self, status: u16) {
         self.refused.store(status, Relaxed);
-    }
-
-    /// hyper reads into a large buffer.
-    pub(crate) fn grew(&self) {
-        self.large.store(true, Relaxed);
-    }
-
-    fn is_large(&self) -> bool {
-        self.large.load(Relaxed)
     }
 
     /// Something was read.
@@ -322,49 +319,38 @@ pub(crate) async fn run(server: Arc<Server>, came: Came) {
     let _counted = server.metrics.http.connection();
     let Came { stream, local, peer, surface } = came;
     let client = Arc::new(Client::new(server, local, peer, surface));
-    let mut io = Io::new(stream, Arc::clone(&client));
+    let io = Io::new(stream, Arc::clone(&client));
+    let mut http = client.server.http.serve_connection(
+        io,
+        service_fn(|request| {
+            let client = Arc::clone(&client);
+            async move { Ok::<_, Infallible>(service::answer(client, request).await) }
+        }),
+    );
     let mut patience = Patience::new(&client);
-    let mut thrift = None;
     let mut told = false;
     let mut closing = pin!(client.server.close.notified());
     // A waker stays the task's own for as long as it lives, so each of these is polled once and
     // then only asked when something woke the task.
     closing.as_mut().enable();
     let mut begun = false;
-    let (end, parts) = loop {
-        let mut http = client.server.http.serve_connection(
-            io,
-            service_fn(|request| {
-                let client = Arc::clone(&client);
-                async move { Ok::<_, Infallible>(service::answer(client, request).await) }
-            }),
-        );
-        let end = poll_fn(|cx| {
-            if !begun {
-                begun = true;
-                let _ = closing.as_mut().poll(cx);
-                patience.begin(cx);
-            }
-            if !told && client.server.closing.load(Relaxed) {
-                told = true;
-                Pin::new(&mut http).graceful_shutdown();
-            }
-            if let Poll::Ready(end) = Pin::new(&mut http).poll(cx) {
-                return Poll::Ready(End::Done(end));
-            }
-            if client.is_large() && !told && has_rested(&client, &mut thrift, cx) {
-                return Poll::Ready(End::Rested);
-            }
-            patience.poll(&client, cx).map(End::Expired)
-        })
-        .await;
-        let parts = http.into_parts();
-        if !matches!(end, End::Rested) {
-            break (end, parts);
+    let end = poll_fn(|cx| {
+        if !begun {
+            begun = true;
+            let _ = closing.as_mut().poll(cx);
+            patience.begin(cx);
         }
-        client.large.store(false, Relaxed);
-        io = parts.io.again(parts.read_buf);
-    };
+        if !told && client.server.closing.load(Relaxed) {
+            told = true;
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        if let Poll::Ready(end) = Pin::new(&mut http).poll(cx) {
+            return Poll::Ready(End::Done(end));
+        }
+        patience.poll(&client, cx).map(End::Expired)
+    })
+    .await;
+    let parts = http.into_parts();
     let problem = match end {
         End::Done(Ok(())) => None,
         End::Done(Err(error)) if error.is_parse() => {
@@ -381,7 +367,7 @@ pub(crate) async fn run(server: Arc<Server>, came: Came) {
         End::Expired(Wait::Head) => Some(too_slow(client.server.config.header_timeout)),
         End::Expired(Wait::Write) => return abandon(&parts.io.into_stream()),
         // The client is gone, or is left alone.
-        End::Done(Err(_)) | End::Expired(_) | End::Rested => return,
+        End::Done(Err(_)) | End::Expired(_) => return,
     };
     let mut stream = parts.io.into_stream();
     if let Some(problem) = problem {
@@ -391,27 +377,6 @@ pub(crate) async fn run(server: Arc<Server>, came: Came) {
         }
     }
     linger(stream).await;
-}
-
-/// Whether a connection with a large buffer has had no use for it for [`THRIFT`]. The timer is, like
-/// that of [`Patience`], only looked at when it fires.
-fn has_rested(client: &Client, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
-    let rested_from = |client: &Client| {
-        let age = Duration::from_nanos(client.answered.load(Relaxed));
-        Instant::from_std(client.server.epoch + age)
-    };
-    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + THRIFT)));
-    while timer.as_mut().poll(cx).is_ready() {
-        let now = Instant::now();
-        let at_rest = client.wait() == Wait::Request && !client.owes_answer();
-        let due = if at_rest { rested_from(client) + THRIFT } else { now + THRIFT };
-        // Either way it has to be set anew to fire again.
-        timer.as_mut().reset(due.max(now + Duration::from_millis(1)));
-        if due <= now {
-            return true;
-        }
-    }
-    false
 }
 
 /// Sees to it that a connection whose client reads nothing is reset when it is dropped. Else the

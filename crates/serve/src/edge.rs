@@ -3,8 +3,9 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -26,7 +27,11 @@ pub(crate) struct Dressed {
     body: Body,
     packing: Option<Packing>,
     line: Option<Pending>,
+    _open: Open,
 }
+
+/// A request whose answer is made, but not all of it packed: its connection is not at rest.
+struct Open(Arc<Client>);
 
 /// What a request wants beside its answer.
 pub(crate) struct Extras {
@@ -61,7 +66,7 @@ impl Extras {
     }
 
     /// Does it to the answer.
-    pub(crate) fn dress(self, mut answer: Answer) -> Answer {
+    pub(crate) fn dress(self, client: &Arc<Client>, mut answer: Answer) -> Answer {
         let Self { packed, id, mut line, head } = self;
         let packing = packed.and_then(|wanted| compress::pack(&mut answer, wanted));
         if let Some(id) = id {
@@ -80,7 +85,8 @@ impl Extras {
         if packing.is_none() && line.is_none() {
             return answer;
         }
-        answer.map(|body| Body::Dressed(Box::new(Dressed { body, packing, line })))
+        let open = Open::new(client);
+        answer.map(|body| Body::Dressed(Box::new(Dressed { body, packing, line, _open: open })))
     }
 }
 
@@ -99,6 +105,21 @@ fn record(client: &Client, request: &Request<Incoming>, id: Option<HeaderValue>)
         agent: request.headers().get(USER_AGENT).cloned(),
         route: None,
         whole: false,
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(client: &Arc<Client>) -> Self {
+        client.begin();
+        Self(Arc::clone(client))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.end(Instant::now());
     }
 }
 

@@ -8,23 +8,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::connection::Client;
 
-/// What a buffer that stays small has room for.
-const LARGE: usize = 24 << 10;
-
 /// What is written in one piece rather than gathered by the kernel.
 const SHORT: usize = 1024;
 
 /// A client's socket.
 pub(crate) struct Io {
-    /// What was read already.
-    first: Bytes,
     stream: TokioIo<TcpStream>,
     client: Arc<Client>,
     /// Closing the socket now would reset the connection.
@@ -35,12 +29,7 @@ pub(crate) struct Io {
 
 impl Io {
     pub(crate) fn new(stream: TcpStream, client: Arc<Client>) -> Self {
-        Self { first: Bytes::new(), stream: TokioIo::new(stream), client, resets: false }
-    }
-
-    /// The same for another reader, who is given what the last one has not used.
-    pub(crate) fn again(self, first: Bytes) -> Self {
-        Self { first, ..self }
+        Self { stream: TokioIo::new(stream), client, resets: false }
     }
 
     /// Sees to it that a connection whose end would end an answer is reset if it ends before that,
@@ -83,16 +72,8 @@ impl Read for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let length = self.first.len().min(buf.remaining());
-            buf.put_slice(&self.first.split_to(length));
-            return Poll::Ready(Ok(()));
-        }
-        if buf.remaining() > LARGE {
-            self.client.grew();
-        }
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_ready() {
             self.client.read();

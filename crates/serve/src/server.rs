@@ -37,8 +37,9 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// Connections to the pages beyond the limit: who looks why a server is full shall see something.
 const ADMIN_SPARE: usize = 64;
 
-/// What large bodies are read in; hyper's buffer may always grow to this much.
-const READ_BUFFER: usize = 64 << 10;
+/// What large bodies are read in; hyper's buffer may always grow to this much, and a connection at
+/// rest keeps up to twice of it.
+const READ_BUFFER: usize = 32 << 10;
 
 /// An HTTP server over a fixed set of routes.
 pub struct Server {

@@ -103,6 +103,9 @@ impl Drop for Counted {
         let now = Instant::now();
         self.client.server.metrics.http.in_flight.dec();
         self.entry.metrics.answered(self.status, now - self.began);
+        if self.client.is_unread() {
+            self.client.spoil();
+        }
         self.client.end(now);
         self.span.end(self.status);
     }
@@ -150,7 +153,8 @@ pub(crate) async fn answer(client: Arc<Client>, mut request: Request<Incoming>) 
             problem.into_answer(take(&mut parts.headers), id)
         }
     };
-    if client.is_unread() {
+    // Said with an answer that is streamed it would end the body, too, which may be read yet.
+    if client.is_unread() && matches!(answer.body(), Body::Whole(_)) {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = answer.status().as_u16();
@@ -163,7 +167,7 @@ pub(crate) async fn answer(client: Arc<Client>, mut request: Request<Incoming>) 
     }
     match extras {
         None => answer,
-        Some(extras) => extras.dress(answer),
+        Some(extras) => extras.dress(&client, answer),
     }
 }
 
@@ -176,6 +180,10 @@ async fn lead(
     body: Incoming,
 ) -> Result<Answer, Problem> {
     check_framing(parts, &counted.client)?;
+    if counted.client.is_spoilt() {
+        let detail = "a body before this request was not read to its end";
+        return Err(Problem::bad_request(detail).closing());
+    }
     check_host(parts)?;
     let client = counted.client.clone();
     let entry = counted.entry.clone();

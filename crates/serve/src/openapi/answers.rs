@@ -12,23 +12,31 @@ use super::{
 use crate::{media::Accepted, route::Route};
 
 /// Problems: status, name among the components, what it says, and when it can come.
-const PROBLEMS: [(u16, &str, &str, When); 10] = [
-    (400, "Malformed", "The request is not what its form says.", When::Always),
-    (404, "NotFound", "Nothing is at this path.", When::Path),
-    (406, "NotAcceptable", "The answer does not come in a format that is accepted.", When::Always),
-    (413, "TooLarge", "The body is over the limit.", When::Body),
-    (415, "NotUnderstood", "The body's type is not understood.", When::Body),
-    (422, "Unfit", "The arguments do not fit. `errors` names each fault.", When::Arguments),
-    (500, "Failed", "The handler failed.", When::Always),
-    (502, "Crashed", "The handler's worker crashed or ended itself.", When::Always),
-    (503, "Unavailable", "The call was not taken, or its worker was lost.", When::Always),
-    (504, "TookTooLong", "The call took too long.", When::Always),
+const PROBLEMS: [(&str, &str, &str, When); 11] = [
+    ("400", "Malformed", "The request is not what its form says.", When::Always),
+    ("404", "NotFound", "Nothing is at this path.", When::Path),
+    (
+        "406",
+        "NotAcceptable",
+        "The answer does not come in a format that is accepted.",
+        When::Always,
+    ),
+    ("413", "TooLarge", "The body is over the limit.", When::Body),
+    ("415", "NotUnderstood", "The body's type is not understood.", When::Body),
+    ("422", "Unfit", "The arguments do not fit. `errors` names each fault.", When::Arguments),
+    ("4XX", "Refused", "The handler refused the request.", When::Handled),
+    ("500", "Failed", "The handler failed.", When::Always),
+    ("502", "Crashed", "The handler's worker crashed or ended itself.", When::Always),
+    ("503", "Unavailable", "The call was not taken, or its worker was lost.", When::Always),
+    ("504", "TookTooLong", "The call took too long.", When::Always),
 ];
 
 /// When a problem can come.
 #[derive(PartialEq, Eq)]
 enum When {
     Always,
+    /// Where a handler answers, and no stub.
+    Handled,
     Path,
     Body,
     Arguments,
@@ -54,13 +62,14 @@ pub(super) fn responses(
     for (status, name, _, when) in &PROBLEMS {
         let comes = match when {
             When::Always => true,
+            When::Handled => !route.stub,
             When::Path => asked.path,
             When::Body => asked.body,
             When::Arguments => asked.arguments,
         };
         if comes {
             let reference = format!("#/components/responses/{name}");
-            responses.insert(status.to_string(), json!({ "$ref": reference }));
+            responses.insert((*status).to_owned(), json!({ "$ref": reference }));
         }
     }
     responses.into()
@@ -131,9 +140,22 @@ fn formats(route: &Route, handler: &Described, schemas: Schemas<'_>) -> Vec<(Str
         formats.push(table(NPY, false));
     }
     if streams {
-        formats.push(text("text/event-stream"));
+        formats.push(("text/event-stream".to_owned(), json!({ "schema": event() })));
     }
     formats
+}
+
+/// The schema of one server-sent event: of a stream that is no JSON, tools look at each.
+fn event() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "event": { "type": "string" },
+            "data": { "type": "string", "contentMediaType": "application/json" },
+            "id": { "type": "string" },
+            "retry": { "type": "integer" },
+        },
+    })
 }
 
 /// Whether a handler says that it returns an array of NumPy's.
@@ -149,7 +171,7 @@ pub(super) fn shared(problem: &str) -> Value {
             "description": says,
             "content": { "application/problem+json": { "schema": reference } },
         });
-        if *status == 503 {
+        if *status == "503" {
             answer["headers"] = json!({ "retry-after": {
                 "description": "Seconds after which to come back.",
                 "schema": { "type": "integer", "minimum": 0 },

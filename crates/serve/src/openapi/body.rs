@@ -120,8 +120,8 @@ impl<'a> Body<'a> {
     fn add_files(&self, content: &mut Map<String, Value>) {
         if let Some(first) = self.first_alone() {
             if self.is_file(first) {
-                let file = json!({ "type": "string", "contentMediaType": FILE });
-                content.insert(FILE.to_owned(), json!({ "schema": not_empty(file, first) }));
+                let file = not_empty(file(&first.schema), first);
+                content.insert(FILE.to_owned(), json!({ "schema": file }));
             } else if is_text(&first.schema) {
                 let text = not_empty(first.schema.clone(), first);
                 content.insert("text/plain".to_owned(), json!({ "schema": text }));
@@ -166,20 +166,19 @@ impl<'a> Body<'a> {
 
     /// One argument as a part: its schema, and the media type where it has one.
     fn part(&self, param: &Param) -> (Value, Option<String>) {
-        let file = |media: &str| json!({ "type": "string", "contentMediaType": media });
         if param.is_table() {
             let mut media: Vec<_> = TABLES.iter().map(|(media, _)| *media).collect();
             if param.is_array() {
                 media.push(NPY);
             }
-            return (file(FILE), Some(media.join(", ")));
+            return (file(&Value::Null), Some(media.join(", ")));
         }
         if self.is_file(param) {
-            return (file(FILE), Some(FILE.to_owned()));
+            return (file(&param.schema), Some(FILE.to_owned()));
         }
         if self.holds_files(param) {
-            let list = json!({ "type": "array", "items": file(FILE) });
-            return (repeated(list, param), Some(FILE.to_owned()));
+            let list = json!({ "type": "array", "items": file(&param.schema["items"]) });
+            return (repeated(list, param), None);
         }
         match self.schemas.as_text(&param.schema, true) {
             Text::Plain(schema) => (defaulted(schema, param), None),
@@ -187,6 +186,22 @@ impl<'a> Body<'a> {
             Text::Json(schema) => (defaulted(schema, param), Some("application/json".to_owned())),
         }
     }
+}
+
+/// The schema of a file, of whose bytes there are as many as `schema` says of base64.
+fn file(schema: &Value) -> Value {
+    let mut file = Map::new();
+    file.insert("type".to_owned(), "string".into());
+    file.insert("contentMediaType".to_owned(), FILE.into());
+    file.extend(
+        schema
+            .get("x-bytes")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(word, bound)| (word.clone(), bound.clone())),
+    );
+    file.into()
 }
 
 /// A parameter's schema, with its default.

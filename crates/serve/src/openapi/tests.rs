@@ -270,10 +270,11 @@ fn bytes_are_files_in_parts_and_base64_in_json() {
     let handler = json!({ "params": [
         param("data", true, bytes.clone()),
         param("more", false, json!({ "type": "array", "items": bytes })),
+        param("key", false, json!({ "contentEncoding": "base64", "x-bytes": { "maxLength": 8 } })),
         param("n", false, json!({ "type": "integer" })),
         param("order", false, reference("Order")),
     ] });
-    let names = [("data", true), ("more", false), ("n", false), ("order", false)];
+    let names = [("data", true), ("more", false), ("key", false), ("n", false), ("order", false)];
     let made = single(post("keep", &names), handler);
     let content = &made["requestBody"]["content"];
     assert_eq!(content["application/octet-stream"]["schema"]["minLength"], 1);
@@ -282,6 +283,7 @@ fn bytes_are_files_in_parts_and_base64_in_json() {
     let part = &content["multipart/form-data"];
     let properties = &part["schema"]["properties"];
     assert_eq!(properties["data"], file);
+    assert_eq!(properties["key"]["maxLength"], 8);
     assert_eq!(properties["more"], json!({ "type": "array", "items": file }));
     assert_eq!(properties["n"], json!({ "type": "integer" }));
     assert_eq!(part["encoding"]["order"]["contentType"], "application/json");
@@ -342,12 +344,12 @@ fn problems_are_those_that_can_come() {
         all.sort();
         all.join(" ")
     };
-    assert_eq!(all(&made), "200 400 406 500 502 503 504");
+    assert_eq!(all(&made), "200 400 406 4XX 500 502 503 504");
     let handler = json!({ "params": [param("id", true, json!({ "type": "string" }))] });
     let made = single(post("f", &[("id", true)]), handler.clone());
-    assert_eq!(all(&made), "200 400 406 413 415 422 500 502 503 504");
+    assert_eq!(all(&made), "200 400 406 413 415 422 4XX 500 502 503 504");
     let get = route(&[Method::GET], "/f/{id}", info("f", &[("id", true)]));
-    assert_eq!(all(&single(get, handler)), "200 400 404 406 422 500 502 503 504");
+    assert_eq!(all(&single(get, handler)), "200 400 404 406 422 4XX 500 502 503 504");
 }
 
 #[test]

@@ -215,8 +215,7 @@ fn a_stream_that_is_reset_cancels_its_call_and_no_other() {
 
 #[test]
 fn a_client_that_does_not_take_its_answer_loses_it_and_keeps_the_others() {
-    let config =
-        ServerConfig { write_timeout: Duration::from_millis(300), ..ServerConfig::default() };
+    let config = ServerConfig { write_timeout: Duration::from_secs(1), ..ServerConfig::default() };
     let server = start(config);
     let body = letters(2_000_000);
     let mut builder = Builder::new();
@@ -226,7 +225,7 @@ fn a_client_that_does_not_take_its_answer_loses_it_and_keeps_the_others() {
         let mut held = answer.into_body();
         let began = Instant::now();
         // Meanwhile, and after, others are answered.
-        while began.elapsed() < Duration::from_millis(900) {
+        while began.elapsed() < Duration::from_millis(2500) {
             assert_eq!(posted(send, "/t/echo", "1").await.1, b"1");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
