@@ -365,7 +365,6 @@ def spoiled(**columns: Any) -> pd.DataFrame:
         (spoiled(pv_kw=[1, math.inf, 1]), "a number for load_kw, pv_kw"),
         (spoiled(price_eur_mwh=[1, -1, 1]), "price_eur_mwh must not be negative"),
         (spoiled(time=pd.date_range("2026", periods=3, freq="2h")), "from hour to hour"),
-        (spoiled(time="soon"), "numbers and times are needed"),
     ],
 )
 def test_what_makes_no_sense_is_said(table: pd.DataFrame, said: str) -> None:

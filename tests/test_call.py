@@ -261,7 +261,7 @@ def test_text_is_read_by_the_annotation(call: Call, given: str, seen: str) -> No
 
 
 def test_all_faults_are_told_at_once_with_the_signature(call: Call) -> None:
-    wrong = ["i=4.5", "f=x", "b=yes", "o=x", "l=1", "d=[]", "ss=1"]
+    wrong = ["i=4.5", "f=x", "b=yes", "o=x", "l=x", "d=[]", "ss=1"]
     arguments = [word for text in wrong for word in ("--arg", text)]
     said = error(call(f"{KINDS}:every", *arguments), 4).splitlines()
     assert said[:8] == [
@@ -270,7 +270,7 @@ def test_all_faults_are_told_at_once_with_the_signature(call: Call) -> None:
         "  f: must be a number, not `x`",
         "  b: must be true or false, not `yes`",
         "  o: must be an integer or null, not `x`",
-        "  l: must be a list, not `1`",
+        "  l/0: must be an integer, not `x`",
         "  d: must be an object, not `[]`",
         "  ss: there is no parameter of this name. Did you mean `s`?",
     ]

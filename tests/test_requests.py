@@ -66,10 +66,10 @@ def test_all_faults_are_told_at_once_with_pointers(server: Server) -> None:
     assert {fault["pointer"]: fault["detail"] for fault in found["errors"]} == {
         "/i": "must be an integer, not a string",
         "/f": "must be a number, not a list",
-        "/b": "must be true or false, not an integer",
+        "/b": "must be true or false, not a number",
         "/l": "must be a list, not an object",
         "/d": "must be an object, not a list",
-        "/m": "must be an integer or a string, not a number",
+        "/m": "must be an integer, not 1.5",
         "/ss": "there is no parameter of this name. Did you mean `s`?",
         "/a~1b~0c": "there is no parameter of this name.",
     }
@@ -140,12 +140,12 @@ def test_wrong_routes_methods_and_types(server: Server) -> None:
     assert "POST" in answer.headers["allow"]
     for kind in [
         "text/html",
-        "application/x-www-form-urlencoded",
+        "application/xml",
         "application/json; charset=latin1",
     ]:
         answer = server.post("/kinds/adds", raw=b"{}", headers={"content-type": kind})
         problem(answer, "unsupported_media_type", 415)
-    answer = server.post("/kinds/adds", {}, headers={"content-encoding": "gzip"})
+    answer = server.post("/kinds/adds", {}, headers={"content-encoding": "lzw"})
     problem(answer, "unsupported_media_type", 415)
     answer = server.post("/kinds/adds", {}, headers={"accept": "text/html"})
     problem(answer, "not_acceptable", 406)

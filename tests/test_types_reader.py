@@ -454,7 +454,7 @@ def test_a_million_faults_take_no_longer_than_what_is_told_of_them() -> None:
     names = ",".join(f'"unknown-{n}": []' for n in range(300_000))
     with quick():
         assert len(faults(Leaf, f"{{{names}}}")) == 100
-        assert len(faults(dict[int, list], f"{{{names}}}")) == 100
+        assert len(faults(dict[int, list[int]], f"{{{names}}}")) == 100
         with pytest.raises(ValueError) as raised:
             reader(Leaf, y=int).arguments(f"{{{names}}}".encode())
         assert len(raised.value.args[0]) >= 100

@@ -5,22 +5,22 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import date
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import exuvia
 import pandas as pd
 
 
-def forecast(asset: str, hours: int = 24, model: str = "mean", day: date | None = None) -> dict:
+def forecast(asset: str, hours: int = 24, model: str = "mean", day: date | None = None) -> dict[str, Any]:
     """What an asset will load."""
     return {"asset": asset, "hours": hours, "model": model, "day": day}
 
 
-def tagged(tag: list[str], n: Annotated[int, {"minimum": 1}] = 1) -> dict:
+def tagged(tag: list[str], n: Annotated[int, {"minimum": 1}] = 1) -> dict[str, Any]:
     return {"tag": tag, "n": n}
 
 
-def order(id: int, item: str, n: int = 1) -> dict:
+def order(id: int, item: str, n: int = 1) -> dict[str, Any]:
     return {"id": id, "item": item, "n": n}
 
 
@@ -28,7 +28,7 @@ def rest(path: str) -> str:
     return path
 
 
-def anything(**more: str) -> dict:
+def anything(**more: str) -> dict[str, Any]:
     return more
 
 
@@ -48,7 +48,7 @@ def nothing() -> None:
     return None
 
 
-def measure(table: pd.DataFrame, title: str = "") -> dict:
+def measure(table: pd.DataFrame, title: str = "") -> dict[str, Any]:
     return {"rows": len(table), "columns": list(table.columns), "title": title}
 
 
@@ -60,7 +60,7 @@ def sizes(files: list[bytes]) -> list[int]:
     return [len(file) for file in files]
 
 
-def named(file: BinaryIO, note: str = "") -> dict:
+def named(file: BinaryIO, note: str = "") -> dict[str, Any]:
     return {"name": file.name, "size": len(file.read()), "note": note}
 
 
@@ -68,14 +68,14 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def ticks(n: int = 3, fail: bool = False) -> Iterator[dict]:
+def ticks(n: int = 3, fail: bool = False) -> Iterator[dict[str, Any]]:
     for i in range(n):
         yield {"tick": i}
     if fail:
         raise ValueError("no more ticks")
 
 
-def events() -> Iterator[dict]:
+def events() -> Iterator[dict[str, Any]]:
     yield {"event": "start", "id": "1", "data": {"a": 1}}
     yield {"data": [1, 2], "retry": 500}
     yield {"data": 1, "other": 2}
@@ -108,8 +108,9 @@ def fill(mib: int) -> int:
     return len(bytearray(mib << 20))
 
 
-def who() -> dict:
+def who() -> dict[str, Any]:
     call = exuvia.current_call()
+    assert call is not None
     return {
         "id": call.id,
         "handler": call.handler,
@@ -120,12 +121,12 @@ def who() -> dict:
     }
 
 
-async def who_later() -> dict:
+async def who_later() -> dict[str, Any]:
     await asyncio.sleep(0.05)
     return who()
 
 
-def who_in_pieces() -> Iterator[dict]:
+def who_in_pieces() -> Iterator[dict[str, Any]]:
     yield who()
     time.sleep(0.01)
     yield who()

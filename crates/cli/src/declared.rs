@@ -62,6 +62,15 @@ impl Declared<'_> {
     /// The configuration or a module speaks of what is not there.
     pub(crate) fn routes(mut self) -> Result<Vec<Route>, Stop> {
         let handlers = self.pool.handlers();
+        let names: Vec<String> = handlers.iter().map(|handler| handler.target()).collect();
+        if let Some((at, _)) =
+            names.iter().enumerate().find(|(at, name)| names[..*at].contains(name))
+        {
+            let path = routes::path(&handlers[at]);
+            return Err(Stop::usage(format!(
+                "the route {path} is there twice: does one TARGET hold another?"
+            )));
+        }
         let mut routes = self.configured(&handlers)?;
         for handler in &handlers {
             let name = handler.target();
@@ -130,8 +139,12 @@ impl Declared<'_> {
             return Ok(target);
         }
         let (module, function) = name.split_once(':').unwrap_or((name, ""));
-        if let Some(broken) = self.pool.broken().into_iter().find(|broken| broken.module == module) {
-            return Ok(Arc::new(Missing { info: Arc::new(nothing_known(module, function)), broken }));
+        if let Some(broken) = self.pool.broken().into_iter().find(|broken| broken.module == module)
+        {
+            return Ok(Arc::new(Missing {
+                info: Arc::new(nothing_known(module, function)),
+                broken,
+            }));
         }
         let names: Vec<String> = handlers.iter().map(|handler| handler.target()).collect();
         let hint = suggest::did_you_mean(name, names.iter().map(String::as_str));

@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn every_codec_for_files_has_a_word_of_its_own() {
         for codec in Codec::ALL {
-            let of_the_web = [Codec::Bytes, Codec::Text, Codec::Form, Codec::Multipart, Codec::Events];
+            let of_the_web =
+                [Codec::Bytes, Codec::Text, Codec::Form, Codec::Multipart, Codec::Events];
             if matches!(codec, Codec::Empty | Codec::Value | Codec::Arguments)
                 || of_the_web.contains(&codec)
             {

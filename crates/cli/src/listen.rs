@@ -1,6 +1,9 @@
 //! Where a server listens.
 
-use std::{io, net::{SocketAddr, TcpListener}};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
 
 use tokio::net::TcpSocket;
 
@@ -55,4 +58,3 @@ fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
-

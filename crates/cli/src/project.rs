@@ -16,8 +16,8 @@ use toml::{
 
 use crate::{
     exit::Stop,
-    settings::{self, SETTINGS, Setting},
     route_config::{RouteKey, RouteSettings},
+    settings::{self, SETTINGS, Setting},
     value::{Kind, Value},
 };
 
@@ -245,7 +245,10 @@ fn plain(value: &DeValue<'_>) -> serde_json::Value {
         DeValue::Datetime(date) => date.to_string().into(),
         DeValue::Array(items) => items.iter().map(|item| plain(item.get_ref())).collect(),
         DeValue::Table(table) => serde_json::Value::Object(
-            table.iter().map(|(key, value)| (key.get_ref().to_string(), plain(value.get_ref()))).collect(),
+            table
+                .iter()
+                .map(|(key, value)| (key.get_ref().to_string(), plain(value.get_ref())))
+                .collect(),
         ),
     }
 }

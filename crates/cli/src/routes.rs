@@ -48,7 +48,8 @@ pub(crate) fn table(routes: &[Listed]) -> Vec<String> {
     let path = routes.iter().map(|route| letters(&route.path)).max().unwrap_or(0);
     let line = |route: &Listed| {
         let handler = &route.handler;
-        let mut line = format!("{:method$} {:path$}  {}", route.methods, route.path, handler.signature());
+        let mut line =
+            format!("{:method$} {:path$}  {}", route.methods, route.path, handler.signature());
         if let Some(doc) = handler.doc.lines().next().filter(|doc| !doc.is_empty()) {
             // Writing to a String cannot fail.
             let _ = write!(line, "  # {doc}");
@@ -104,7 +105,8 @@ fn line(route: &Listed, base: &str, mut arguments: Map<String, serde_json::Value
         serde_json::Value::String(text) => text,
         other => other.to_string(),
     };
-    let segment = |segment: &str| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+    let segment = |segment: &str| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}'))
+    {
         Some(name) => {
             let value = arguments.remove(name.trim_start_matches('*')).map(text);
             escaped(&value.unwrap_or_else(|| "text".into()))

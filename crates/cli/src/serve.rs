@@ -1,13 +1,7 @@
 //! `exuvia serve`: a listener, a pool, and a good end.
 
 use std::{
-    collections::HashMap,
-    ffi::OsStr,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
+    collections::HashMap, ffi::OsStr, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
 };
 
 use clap::ArgMatches;
@@ -66,16 +60,12 @@ enum Format {
 }
 
 /// Runs the command.
-pub(crate) fn run(
-    matches: &ArgMatches,
-    as_document: bool,
-    origins: Origins,
-) -> Result<Exit, Stop> {
+pub(crate) fn run(matches: &ArgMatches, as_document: bool, origins: Origins) -> Result<Exit, Stop> {
     let asked = Asked::read(matches, as_document, &origins)?;
     logging::start(&asked.settings, &origins.variables);
     // What waits to be sent is sent when this is dropped, after the runtime.
-    let _traces = trace::start(env!("CARGO_PKG_VERSION"))
-        .map_err(|error| Stop::usage(error.to_string()))?;
+    let _traces =
+        trace::start(env!("CARGO_PKG_VERSION")).map_err(|error| Stop::usage(error.to_string()))?;
     if !trace::BUILT_IN && origins.variables.contains_key(OsStr::new(trace::ENDPOINT)) {
         tracing::debug!("{} is set, but this build has no traces", trace::ENDPOINT);
     }
@@ -231,9 +221,12 @@ impl Asked {
         if let Some((name, text)) = document {
             let handlers = pool.map(|pool| {
                 let handlers = pool.handlers();
-                handlers.iter().filter_map(|handler| pool.target(&handler.target())).collect()
+                handlers
+                    .iter()
+                    .filter_map(|handler| pool.target(&handler.target()))
+                    .collect::<Vec<_>>()
             });
-            let found = spec::routes(&text, &name, &handlers.unwrap_or_else(Vec::new))
+            let found = spec::routes(&text, &name, &handlers.unwrap_or_default())
                 .map_err(|error| Stop::usage(error.to_string()))?;
             for warning in &found.warnings {
                 tracing::warn!("{name}: {warning}");

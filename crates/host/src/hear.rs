@@ -278,9 +278,8 @@ fn whole(memory: OwnedFd) -> io::Result<Sealed> {
 /// Why a worker is of no use that could not load these modules: handlers that are served come from
 /// them.
 fn breaks(state: &State, broken: &[Broken]) -> Option<Failure> {
-    let serves = |module: &Broken| {
-        state.handlers.iter().any(|handler| handler.info.module == module.module)
-    };
+    let serves =
+        |module: &Broken| state.handlers.iter().any(|handler| handler.info.module == module.module);
     let Broken { message, traceback, .. } = broken.iter().find(|module| serves(module))?;
     Some(Failure::Load { message: message.clone(), traceback: traceback.clone() })
 }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use exuvia_core::ids::{CallId, CallIds};
-use exuvia_core::{Broken, Call, Copied, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload};
+use exuvia_core::{
+    Broken, Call, Copied, Diagnostics, Failure, HandlerInfo, HandlerKind, Outcome, Payload,
+};
 use exuvia_observe::{Gauge, HandlerMetrics, WorkerMetrics};
 use exuvia_protocol::{Claims, Connection};
 use exuvia_sys::{RssMeter, SharedPage};

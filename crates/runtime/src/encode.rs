@@ -11,8 +11,9 @@ use pyo3::{prelude::*, types::PyModule};
 
 use crate::{
     attach::Attacher,
-    convert, raised, tensor, web,
+    convert, raised, tensor,
     values::{EncodeOptions, encode_json, encode_ndjson, encode_value_with},
+    web,
 };
 
 /// How a result is to be written.

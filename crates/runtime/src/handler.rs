@@ -159,7 +159,18 @@ impl Handler {
             params.iter().any(|param| param.kind == ParamKind::PositionalOnly);
         let kind = if is_async { HandlerKind::Async } else { HandlerKind::Sync };
         let reads = params.first().is_some_and(|first| first.reads);
-        let info = HandlerInfo { module, name, kind, streams, reads, params: told, open: open_keywords, doc, returns, routes };
+        let info = HandlerInfo {
+            module,
+            name,
+            kind,
+            streams,
+            reads,
+            params: told,
+            open: open_keywords,
+            doc,
+            returns,
+            routes,
+        };
         let handler = Self {
             function: function.unbind(),
             is_async,

@@ -10,8 +10,9 @@ use pyo3::{prelude::*, types::PyModule};
 
 use crate::{
     attach::Attacher,
-    convert, encode, raised, web,
+    convert, encode, raised,
     values::{EncodeOptions, encode_json, encode_ndjson, encode_value_with},
+    web,
 };
 
 /// Writes what is yielded in one format.

@@ -111,7 +111,8 @@ def load(search_path, targets, preload, warm, tolerant):
         try:
             plans += plan_target(module_name, file, attribute)
         except LoadError as error:
-            if not tolerant or len(targets) == 1:
+            # What is not there at all is a slip of whoever named it.
+            if not tolerant or len(targets) == 1 or error.__cause__ is None:
                 raise
             broken.append((error, module_name, file))
     if broken and not plans:
@@ -170,9 +171,7 @@ def declared(module, handlers, shown):
         if wanted in [name for name, _ in handlers]:
             routes.setdefault(wanted, []).append((str(route), text))
         elif not hasattr(module, wanted):
-            raise LoadError(
-                f"`__routes__[{route!r}]` in {shown}: {missing(module, wanted, shown)}"
-            )
+            raise LoadError(f"`__routes__[{route!r}]` in {shown}: {missing(module, wanted, shown)}")
     return routes
 
 
@@ -379,7 +378,9 @@ def typed(params, hints):
     import typing
 
     def is_plain(annotation):
-        if annotation in (typing.Any, object) or table_target(annotation) is not None:
+        # What these are made of is looked at.
+        target = table_target(annotation)
+        if annotation in (typing.Any, object) or target not in (None, "rows", "columns"):
             return True
         if isinstance(annotation, type | None) and annotation in MASKS:
             return True
@@ -579,7 +580,7 @@ def main(engine, stacks_signal):
 
 
 def work(engine):
-    global engine_of  # noqa: PLW0603 - one process, one engine
+    global engine_of
     engine_of = engine
     request = engine.greet(sys.version.split()[0])
     if request is None:

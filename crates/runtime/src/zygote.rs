@@ -27,8 +27,8 @@ use pyo3::{
 };
 use rustix::io::Errno;
 
-use crate::{convert, plan};
 use crate::engine::{Engine, WORKER_NAME, broken, worker_module};
+use crate::{convert, plan};
 
 /// The descriptors a zygote is given.
 const CONTROL_FD: i32 = 3;

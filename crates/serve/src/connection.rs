@@ -382,7 +382,6 @@ pub(crate) async fn run(server: Arc<Server>, came: Came) {
 /// Sees to it that a connection whose client reads nothing is reset when it is dropped. Else the
 /// kernel would keep what was not sent, and try for minutes.
 pub(crate) fn abandon(stream: &TcpStream) {
-    #[expect(deprecated, reason = "what blocks is to linger for a time, and none is set here")]
     if let Err(error) = stream.set_zero_linger() {
         tracing::debug!("a connection could not be reset: {error}");
     }

@@ -14,7 +14,7 @@ pub(crate) fn problem(failure: &Failure, call_id: &str, expose: bool) -> Problem
         title: title(failure.kind()),
         detail: detail(failure, call_id, expose),
         responsible: failure.responsible(),
-        more: Map::new(),
+        more: Box::default(),
         retry_after: retry_after(failure),
         allow: None,
         close: false,

@@ -96,7 +96,7 @@ mod tests {
         let third = gate.enter(None).await;
         assert!(matches!(third, Err(Failure::Rejected { .. })), "{third:?}");
         drop(first);
-        second.await.expect("its turn");
+        drop(second.await.expect("its turn"));
         assert_eq!(gate.waiting(), 0);
     }
 

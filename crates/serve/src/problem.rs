@@ -33,11 +33,11 @@ pub(crate) struct Problem {
     /// Whose fault it was.
     pub(crate) responsible: Responsible,
     /// What else the kind says.
-    pub(crate) more: Map<String, Value>,
+    pub(crate) more: Box<Map<String, Value>>,
     /// Seconds after which to come back.
     pub(crate) retry_after: Option<u64>,
     /// The methods of the path.
-    pub(crate) allow: Option<HeaderValue>,
+    pub(crate) allow: Option<Box<HeaderValue>>,
     /// Whether the connection ends with the answer.
     pub(crate) close: bool,
 }
@@ -72,7 +72,7 @@ impl Problem {
             title,
             detail: detail.into(),
             responsible: Responsible::Caller,
-            more: Map::new(),
+            more: Box::default(),
             retry_after: None,
             allow: None,
             close: false,
@@ -140,7 +140,7 @@ impl Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(methods) = self.allow {
-            headers.insert(ALLOW, methods);
+            headers.insert(ALLOW, *methods);
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

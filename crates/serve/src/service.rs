@@ -522,7 +522,7 @@ fn other_method(place: &Place, entry: &Entry, parts: &mut Parts) -> Result<Answe
         "The path does not have this method",
         detail,
     );
-    problem.allow = Some(place.allow.clone());
+    problem.allow = Some(Box::new(place.allow.clone()));
     Err(problem)
 }
 

@@ -336,5 +336,16 @@ impl Fake {
 fn info(name: &str, kind: HandlerKind) -> HandlerInfo {
     let (module, name) = ("m".into(), name.into());
     let (doc, returns) = (String::new(), String::new());
-    HandlerInfo { module, name, kind, streams: false, reads: false, params: vec![], doc, returns, open: false, routes: vec![] }
+    HandlerInfo {
+        module,
+        name,
+        kind,
+        streams: false,
+        reads: false,
+        params: vec![],
+        doc,
+        returns,
+        open: false,
+        routes: vec![],
+    }
 }

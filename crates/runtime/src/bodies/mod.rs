@@ -181,7 +181,9 @@ fn take_part(
         None => {
             let names = handler.params.iter().map(|param| param.name.as_str());
             let near = did_you_mean(&field, names);
-            gathered.faults.push(fault(&field, format!("there is no parameter of this name.{near}")));
+            gathered
+                .faults
+                .push(fault(&field, format!("there is no parameter of this name.{near}")));
         }
     }
     Ok(())
@@ -302,21 +304,22 @@ fn format(file: &File) -> Option<Codec> {
         "application/x-npy" | "application/npy" => Some(Codec::Npy),
         _ => None,
     };
-    by_type.or(match ending.as_str() {
-        "csv" => Some(Codec::Csv),
-        "parquet" | "pq" => Some(Codec::Parquet),
-        "arrow" | "feather" | "ipc" => Some(Codec::ArrowFile),
-        "arrows" => Some(Codec::ArrowStream),
-        "ndjson" | "jsonl" => Some(Codec::Ndjson),
-        "json" => Some(if file.content.trim_ascii_start().starts_with(b"{") {
-            Codec::JsonColumns
-        } else {
-            Codec::JsonRows
-        }),
-        "npy" => Some(Codec::Npy),
-        _ => None,
-    })
-    .filter(|codec| *codec == Codec::Npy || Format::of(*codec).is_some())
+    by_type
+        .or(match ending.as_str() {
+            "csv" => Some(Codec::Csv),
+            "parquet" | "pq" => Some(Codec::Parquet),
+            "arrow" | "feather" | "ipc" => Some(Codec::ArrowFile),
+            "arrows" => Some(Codec::ArrowStream),
+            "ndjson" | "jsonl" => Some(Codec::Ndjson),
+            "json" => Some(if file.content.trim_ascii_start().starts_with(b"{") {
+                Codec::JsonColumns
+            } else {
+                Codec::JsonRows
+            }),
+            "npy" => Some(Codec::Npy),
+            _ => None,
+        })
+        .filter(|codec| *codec == Codec::Npy || Format::of(*codec).is_some())
 }
 
 /// A file to read from.

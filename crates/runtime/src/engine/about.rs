@@ -131,7 +131,11 @@ impl Current {
 
 impl Engine {
     /// What is known of a call that runs, by its public number.
-    pub(super) fn about<'py>(&self, py: Python<'py>, public: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+    pub(super) fn about<'py>(
+        &self,
+        py: Python<'py>,
+        public: u64,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(call) = self.running(public) else { return Ok(None) };
         let known = PyDict::new(py);
         // As `exuvia_core::CallId` is written.

@@ -62,6 +62,11 @@ TEXTS = {
     ("ipaddress", "IPv4Network"): ("an IPv4 network", None),
     ("ipaddress", "IPv6Network"): ("an IPv6 network", None),
 }
+# What is read from: a file that was sent, or, where there are only texts, base64.
+FILES = {
+    *(("typing", name) for name in ("BinaryIO", "IO")),
+    *((module, name) for module in ("io", "_io") for name in ("BytesIO", "BufferedIOBase")),
+}
 # Containers of one kind of item, by module and name.
 LISTS = ("Sequence", "MutableSequence", "Iterable", "Collection", "Reversible", "Container")
 CONTAINERS = {
@@ -312,6 +317,8 @@ class Compiler:
             return CLASSES[name]
         if name in TEXTS:
             return text_node(cls, *TEXTS[name])
+        if name in FILES:
+            return ("text", opened, "a file", {"type": "string", "contentEncoding": "base64"})
         if name in CONTAINERS:
             return self.container(CONTAINERS[name], parts, scope)
         if name in MAPPINGS:
@@ -435,6 +442,14 @@ def library():
 
 def text_node(cls, words, form):
     return ("text", cls, words, {"type": "string", **({"format": form} if form else {})})
+
+
+def opened(text):
+    """A file of what is in a text in base64."""
+    import base64
+    import io
+
+    return io.BytesIO(base64.b64decode(text, validate=True))
 
 
 def literal(values):

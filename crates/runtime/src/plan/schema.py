@@ -39,6 +39,7 @@ KEY_WORDS = {
     "bytes": None,
 }
 TEXT_PATTERNS = {
+    "opened": patterns.BASE64,
     "IPv4Address": patterns.IPV4,
     "IPv4Interface": patterns.IPV4_WITH_NETWORK,
     "IPv4Network": patterns.IPV4_WITH_NETWORK,
