@@ -380,8 +380,8 @@ def test_what_makes_no_sense_is_the_callers_fault(serve: Serve) -> None:
     assert answer.status == 422
     faults = {each["pointer"]: each["detail"] for each in answer.json()["errors"]}
     assert faults == {
-        "/capacity_kwh": "must be at least 0, not -1",
-        "/power_kw": "must be at most 1000000, not 2000000",
+        "/capacity_kwh": "must be at least 0, not -1.0",
+        "/power_kw": "must be at most 1000000.0, not 2000000.0",
         "/efficiency": "must be at most 1, not 1.1",
     }
     rows[1]["price_eur_mwh"] = -1
