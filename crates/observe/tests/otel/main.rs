@@ -1,7 +1,7 @@
 //! Spans, as a collector gets them from a process that was told of it by its environment.
 //!
 //! A process exports in one way and by its variables, so each test here runs a child: this program
-//! again, with one of the tests that are ignored otherwise.
+//! again, which does one of the parts below instead of the test it is told to run.
 
 mod collector;
 mod wire;
@@ -70,8 +70,6 @@ fn tell(context: Option<TraceContext>) {
     }
 }
 
-#[test]
-#[ignore = "a part of other tests"]
 fn child_that_answers_one_request() {
     let _exporting = trace::start("1.2.3").expect("variables that can be followed");
     let mut span = RequestSpan::start(&Incoming {
@@ -84,8 +82,6 @@ fn child_that_answers_one_request() {
     span.end(200);
 }
 
-#[test]
-#[ignore = "a part of other tests"]
 fn child_whose_client_does_not_record() {
     let _exporting = trace::start("1.2.3").expect("variables that can be followed");
     let mut span =
@@ -94,8 +90,6 @@ fn child_whose_client_does_not_record() {
     span.end(200);
 }
 
-#[test]
-#[ignore = "a part of other tests"]
 fn child_with_every_end() {
     let _exporting = trace::start("1.2.3").expect("variables that can be followed");
     let called = |route: &'static str, result: Result<Payload, Failure>| {
@@ -128,8 +122,6 @@ fn child_with_every_end() {
     RequestSpan::start(&incoming("BREW\u{2615}", Some("pot"))).end(405);
 }
 
-#[test]
-#[ignore = "a part of other tests"]
 fn child_that_makes_many_spans() {
     let _exporting = trace::start("1.2.3").expect("variables that can be followed");
     for _ in 0..20_000 {
@@ -138,8 +130,6 @@ fn child_that_makes_many_spans() {
     println!("made");
 }
 
-#[test]
-#[ignore = "a part of other tests"]
 fn child_that_says_how_it_starts() {
     match trace::start("1.2.3") {
         Ok(Some(_)) => println!("start: exports"),
@@ -153,9 +143,30 @@ fn child_that_says_how_it_starts() {
 
 // === what looks at it ===
 
-fn command(child: &str, variables: &[(&str, &str)]) -> Command {
+/// Tells a child which part it does.
+const PART: &str = "EXUVIA_TEST_PART";
+
+/// The test that a child is told to run, and leaves at once.
+const ENTRY: &str =
+    "a_request_continues_its_clients_trace_and_the_worker_gets_the_span_of_the_call";
+
+/// Whether this process is a child; then its part is done.
+fn did_its_part() -> bool {
+    let Ok(part) = std::env::var(PART) else { return false };
+    match part.as_str() {
+        "answers_one_request" => child_that_answers_one_request(),
+        "does_not_record" => child_whose_client_does_not_record(),
+        "every_end" => child_with_every_end(),
+        "many_spans" => child_that_makes_many_spans(),
+        "how_it_starts" => child_that_says_how_it_starts(),
+        other => panic!("there is no part {other}"),
+    }
+    true
+}
+
+fn command(part: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command.args([child, "--exact", "--ignored", "--nocapture"]).stdout(Stdio::piped());
+    command.args([ENTRY, "--exact", "--nocapture"]).env(PART, part).stdout(Stdio::piped());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
         command.env_remove(name);
     }
@@ -163,8 +174,8 @@ fn command(child: &str, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-fn run(child: &str, variables: &[(&str, &str)]) -> String {
-    let Output { status, stdout, .. } = command(child, variables).output().expect("it runs");
+fn run(part: &str, variables: &[(&str, &str)]) -> String {
+    let Output { status, stdout, .. } = command(part, variables).output().expect("it runs");
     let text = String::from_utf8(stdout).expect("text");
     assert!(status.success(), "{text}");
     text
@@ -197,9 +208,12 @@ fn has(span: &Span, attributes: &[(&str, &str)]) {
 
 #[test]
 fn a_request_continues_its_clients_trace_and_the_worker_gets_the_span_of_the_call() {
+    if did_its_part() {
+        return;
+    }
     let collector = Collector::start(Some("200 OK"));
     let said_by_child = run(
-        "child_that_answers_one_request",
+        "answers_one_request",
         &[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address),
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=grid"),
@@ -253,7 +267,7 @@ fn a_request_continues_its_clients_trace_and_the_worker_gets_the_span_of_the_cal
 #[test]
 fn each_end_has_its_error_and_no_text_of_an_exception_leaves_the_log() {
     let collector = Collector::start(Some("200 OK"));
-    run("child_with_every_end", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address)]);
+    run("every_end", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address)]);
     let spans = spans(&collector);
     assert_eq!(spans.len(), 14, "{spans:#?}");
     // The request's status and error, then the call's; 2 is an error, of the server's.
@@ -289,13 +303,13 @@ fn each_end_has_its_error_and_no_text_of_an_exception_leaves_the_log() {
 fn what_the_client_or_the_sampler_does_not_record_is_not_sent_but_handed_on() {
     let collector = Collector::start(Some("200 OK"));
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.address);
-    let text = run("child_whose_client_does_not_record", &[endpoint]);
+    let text = run("does_not_record", &[endpoint]);
     let worker = said(&text, "worker");
     assert!(worker.starts_with(TRACE) && worker.ends_with("-00"), "{worker}");
     assert!(!worker.contains(CLIENT), "it is the call's span: {worker}");
 
     let never = ("OTEL_TRACES_SAMPLER", "always_off");
-    let text = run("child_that_answers_one_request", &[endpoint, never]);
+    let text = run("answers_one_request", &[endpoint, never]);
     assert!(said(&text, "worker").ends_with("-00"), "{text}");
     assert_eq!(spans(&collector).len(), 0);
 }
@@ -305,7 +319,7 @@ fn a_collector_that_never_answers_or_refuses_holds_up_no_request() {
     for status in [None, Some("500 No")] {
         let collector = Collector::start(status);
         let mut child: Child = command(
-            "child_that_makes_many_spans",
+            "many_spans",
             &[
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address),
                 ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
@@ -329,7 +343,7 @@ fn a_collector_that_never_answers_or_refuses_holds_up_no_request() {
 #[test]
 fn only_the_environment_turns_it_on_and_what_it_cannot_do_is_said() {
     let start = |variables: &[(&str, &str)]| {
-        let text = run("child_that_says_how_it_starts", variables);
+        let text = run("how_it_starts", variables);
         said(&text, "start").to_owned()
     };
     let collector = Collector::start(Some("200 OK"));
@@ -345,6 +359,6 @@ fn only_the_environment_turns_it_on_and_what_it_cannot_do_is_said() {
         "OTEL_EXPORTER_OTLP_ENDPOINT: `https://collector:4318` must begin with http://: there is \
          no TLS here"
     );
-    let text = run("child_that_says_how_it_starts", &[]);
+    let text = run("how_it_starts", &[]);
     assert_eq!(said(&text, "worker"), "none");
 }
