@@ -13,7 +13,7 @@ use http::Response;
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 
-use crate::{edge::Dressed, failure, feed::Pump, service::Counted};
+use crate::{counted::Counted, edge::Dressed, failure, feed::Pump};
 
 /// An answer on its way to a client.
 pub(crate) type Answer = Response<Body>;

@@ -22,6 +22,7 @@ mod body;
 mod compress;
 mod config;
 mod connection;
+mod counted;
 mod decompress;
 mod edge;
 mod failure;

@@ -11,14 +11,12 @@ use bytes::Bytes;
 use exuvia_core::{
     Call, Codec, Copied, Diagnostics, Failure, Outcome, OutcomeFuture, Payload, TraceContext,
 };
-use exuvia_observe::trace::{self, RequestSpan};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     access,
@@ -27,16 +25,16 @@ use crate::{
     body::{BodyError, Reading},
     config::ServerConfig,
     connection::Client,
+    counted::Counted,
     decompress::{self, Coding},
     edge::Extras,
     failure,
     feed::{self, Pump},
     media::{self, Accepted},
     pages,
-    problem::{CALL_ID, CLIENT_CLOSED, Problem, answer as respond},
+    problem::{CALL_ID, Problem, answer as respond},
     routes::{Calls, Entry, Found, LeadsTo, Place},
     server::Server,
-    watch::Seen,
 };
 
 /// The header that says how much of an answer's tables had to be copied: `COUNT; bytes=BYTES`.
@@ -47,86 +45,9 @@ const STUB: HeaderName = HeaderName::from_static("exuvia-stub");
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// Counts one request, whatever becomes of it: dropped without a status, its client went away.
-pub(crate) struct Counted {
-    client: Arc<Client>,
-    pub(crate) entry: Arc<Entry>,
-    began: Instant,
-    status: u16,
-    seen: Option<Seen>,
-    /// Its place among those of its route that run at a time.
-    room: Option<OwnedSemaphorePermit>,
-    span: RequestSpan,
-}
-
-// === impl Counted ===
-
-impl Counted {
-    fn new(client: Arc<Client>, entry: Arc<Entry>, parts: &Parts) -> Self {
-        let began = Instant::now();
-        let span = span(&entry, parts);
-        client.begin();
-        client.server.metrics.http.in_flight.inc();
-        let seen = entry.number.map(|route| client.server.watch.began(route, began));
-        Self { client, entry, began, status: CLIENT_CLOSED, seen, room: None, span }
-    }
-
-    /// The answer was made, or is not made any further.
-    pub(crate) fn ended(&mut self, status: u16) {
-        self.status = status;
-    }
-
-    /// All of a streamed answer was made, or it broke off for a reason.
-    pub(crate) fn completed(&mut self, diagnostics: &Diagnostics, failure: Option<&Failure>) {
-        self.status = failure.map_or(StatusCode::OK.as_u16(), failure::status);
-        self.told(diagnostics, failure);
-        if let Some(failure) = failure {
-            self.span.broke_off(failure);
-        } else {
-            self.client.set_open_ended(false);
-        }
-    }
-
-    fn told(&mut self, diagnostics: &Diagnostics, failure: Option<&Failure>) {
-        if let Some(seen) = &mut self.seen {
-            seen.ended(diagnostics, self.status, failure, Instant::now());
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        self.client.server.metrics.http.in_flight.dec();
-        self.entry.metrics.answered(self.status, now - self.began);
-        if self.client.is_unread() {
-            self.client.spoil();
-        }
-        self.client.end(now);
-        self.span.end(self.status);
-    }
-}
-
-/// The request's place in a trace, where this program is built to tell of them: of routes, not of
-/// pages.
-fn span(entry: &Entry, parts: &Parts) -> RequestSpan {
-    if !trace::BUILT_IN || matches!(entry.leads_to, LeadsTo::Page(_)) {
-        return RequestSpan::default();
-    }
-    let state = parts.headers.get(TRACESTATE).and_then(|state| state.to_str().ok());
-    RequestSpan::start(&trace::Incoming {
-        method: parts.method.as_str(),
-        route: entry.number.map(|_| entry.path.as_str()),
-        path: parts.uri.path(),
-        version: if parts.version == Version::HTTP_2 { "2" } else { "1.1" },
-        parent: traced(&parts.headers),
-        state,
-    })
-}
 
 /// The answer to `request`.
 pub(crate) async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Answer {
@@ -399,7 +320,7 @@ fn unread(config: &ServerConfig, error: &BodyError) -> Problem {
 }
 
 /// The caller's place in a trace.
-fn traced(headers: &HeaderMap) -> Option<TraceContext> {
+pub(crate) fn traced(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
 }
 
@@ -463,6 +384,7 @@ fn result_of(
         let media = if codec == accepted.codec { accepted.media } else { codec.media_type() };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     }
+    counted.good = status;
     let body = match rest {
         None => {
             counted.ended(status.as_u16());

@@ -3,6 +3,8 @@
 //! A process exports in one way and by its variables, so each test here runs a child: this program
 //! again, which does one of the parts below instead of the test it is told to run.
 
+#![expect(clippy::print_stdout, reason = "a test reads there what its child says")]
+
 mod collector;
 mod wire;
 
@@ -59,7 +61,6 @@ fn parent(flags: &str) -> Option<TraceContext> {
 }
 
 /// Tells the test what the worker would get.
-#[expect(clippy::print_stdout, reason = "the test reads it there")]
 fn tell(context: Option<TraceContext>) {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     match context {
