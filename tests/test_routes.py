@@ -213,6 +213,17 @@ def test_a_handler_knows_its_call(server: Server, name: str) -> None:
     assert plain["traceparent"] is None and plain["request_id"] is None
 
 
+@pytest.mark.parametrize("name", ["span", "span_later"])
+def test_opentelemetry_knows_the_callers_span_and_forgets_it(server: Server, name: str) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "tracestate": "a=1"}
+    # What nobody has imported is not looked for: the first call imports it.
+    server.post(f"/routed/{name}", {})
+    for _ in range(3):
+        assert server.post(f"/routed/{name}", {}, headers=headers).json() == trace
+        assert server.post(f"/routed/{name}", {}).json() == "0" * 32
+
+
 # === limits of a route ===
 
 

@@ -132,6 +132,18 @@ def who_in_pieces() -> Iterator[dict[str, Any]]:
     yield who()
 
 
+def span() -> str:
+    """The trace that OpenTelemetry knows, in hexadecimal."""
+    from opentelemetry import trace
+
+    return f"{trace.get_current_span().get_span_context().trace_id:032x}"
+
+
+async def span_later() -> str:
+    await asyncio.sleep(0.01)
+    return span()
+
+
 def which(kind: Literal["a", "b"]) -> str:
     return kind
 
