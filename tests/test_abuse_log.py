@@ -147,3 +147,19 @@ def test_a_log_that_nobody_reads_stops_no_answer(
         process.terminate()
         assert process.wait(20) == 0
         reader.join()
+
+
+@pytest.mark.parametrize(
+    "path, body", [("/unruly/fails", {}), ("/unruly/prints", {"text": "x" * 1000})]
+)
+def test_what_is_said_of_calls_and_by_them_stops_nothing_where_nobody_reads(
+    exuvia_bin: Path, project_python: Path, tmp_path: Path, path: str, body: dict[str, str]
+) -> None:
+    """The log and what handlers print go the same way; both are more than the pipe takes."""
+    command = [str(exuvia_bin), "serve", str(ABUSED), str(ABUSED.parent / "unruly.py")]
+    command += ["--port", "0", "--workers", "1", "--python", str(project_python)]
+    with unread(command, tmp_path / "marks") as (server, process):
+        statuses = {server.post(path, body).status for _ in range(400)}
+        assert statuses in ({200}, {500})
+        process.terminate()
+        assert process.wait(20) == 0

@@ -11,7 +11,9 @@ import exuvia
 import pandas as pd
 
 
-def forecast(asset: str, hours: int = 24, model: str = "mean", day: date | None = None) -> dict[str, Any]:
+def forecast(
+    asset: str, hours: int = 24, model: str = "mean", day: date | None = None
+) -> dict[str, Any]:
     """What an asset will load."""
     return {"asset": asset, "hours": hours, "model": model, "day": day}
 
