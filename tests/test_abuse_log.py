@@ -63,7 +63,7 @@ def test_what_strangers_say_stays_text_in_its_line(
         with open_lines(server.server, len(sent)) as lines:
             for line, request in zip(lines, sent, strict=True):
                 line.send(request)
-            listen_to(lines, 0.3)
+            listen_to(lines, 2.0)
         statuses = [said.status for line in lines for said in read_answers(bytes(line.came))]
 
         def logged() -> list[str]:

@@ -36,10 +36,6 @@ def rows(rows: list[dict[str, Any]]) -> int:
     return len(rows)
 
 
-def columns(columns: dict[str, list[Any]]) -> list[str]:
-    return list(columns)
-
-
 # === files ===
 
 

@@ -237,7 +237,7 @@ mod tests {
                 "curl -s http://127.0.0.1:8000/weather/%C3%A9t%C3%A9 -H 'content-type: \
                  application/json' -d '{\"x\":null}' | head -c 300",
                 "curl -s http://127.0.0.1:8000/weather/spread -H 'content-type: application/json' \
-                 -d '{\"n\":1,\"temps\":[{}]}' | head -c 300",
+                 -d '{\"temps\":[{}],\"n\":1}' | head -c 300",
             ]
         );
     }

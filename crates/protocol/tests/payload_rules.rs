@@ -149,13 +149,13 @@ fn heads_with_unknown_codecs_reserved_bytes_or_too_little_behind_them_are_errors
     let good = call_body(b"", 0, b"");
     // codec, accept, has-trace, zero, the length of the texts, the reserved bytes
     for (place, value) in
-        [(4, 12), (4, 255), (5, 12), (6, 1), (6, 2), (7, 1), (12, 1), (15, 255), (34, 1), (39, 1)]
+        [(4, 17), (4, 255), (5, 17), (6, 1), (6, 2), (7, 1), (12, 1), (15, 255), (34, 1), (39, 1)]
     {
         let mut body = good.clone();
         body[place] = value;
         assert!(told(Role::Worker, &[frame(Kind::Call, 2, body)]).is_err(), "byte {place}");
     }
-    for (place, value) in [(0, 12), (0, 255), (3, 1), (4, 1), (7, 1)] {
+    for (place, value) in [(0, 17), (0, 255), (3, 1), (4, 1), (7, 1)] {
         let mut body = result_body(0, b"");
         body[place] = value;
         assert!(told(Role::Host, &[frame(Kind::Result, 2, body)]).is_err(), "byte {place}");

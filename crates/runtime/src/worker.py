@@ -378,9 +378,9 @@ def typed(params, hints):
     import typing
 
     def is_plain(annotation):
-        # What these are made of is looked at.
+        # What rows are made of is looked at; columns are made of whatever table there is.
         target = table_target(annotation)
-        if annotation in (typing.Any, object) or target not in (None, "rows", "columns"):
+        if annotation in (typing.Any, object) or target not in (None, "rows"):
             return True
         if isinstance(annotation, type | None) and annotation in MASKS:
             return True

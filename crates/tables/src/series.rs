@@ -318,7 +318,7 @@ mod tests {
         }
         assert_eq!(
             series.to_metadata().1,
-            r#"{"gaps":[["1970-01-01T02:00:00","1970-01-01T03:00:00"]],"step_s":3600.0,"time":"at"}"#
+            r#"{"time":"at","step_s":3600.0,"gaps":[["1970-01-01T02:00:00","1970-01-01T03:00:00"]]}"#
         );
         let unknown = put(&table, &series, &[("powre", "kW")]).unwrap_err().to_string();
         assert_eq!(unknown, "there is no column \"powre\". Did you mean `power`?");
