@@ -8,11 +8,13 @@
 //! * `connection`: one client: timeouts, what to say to bytes that are not HTTP; `http2`: one that
 //!   speaks that;
 //! * `edge`: what is done around every request: `request_id`, `access` (the log), `compress`;
-//! * `service`: one request;
+//! * `service`: one request; `counted`: the same in metrics, traces and on the page;
+//! * `route`, `routes`: what leads where; `arguments`: what path, query and headers give; `gate`: the
+//!   limits of one route; `spec`: routes from an OpenAPI document, [`openapi`] the way back;
 //! * `media`, `body`, `decompress`, `feed`: reading it; `answer`: what goes back, whole or as it is made;
 //! * `failure`, `problem`: saying what went wrong;
 //! * `watch`, `kept`: what happens here, for the page;
-//! * `pages`, `index`, `page`: the pages beside the handlers.
+//! * `pages`, `index`, `page`, `ranges`: the pages beside the handlers; `told`: what they tell.
 #![forbid(unsafe_code)]
 
 mod access;
