@@ -20,7 +20,7 @@ FAULTS: list[tuple[tuple[str | int, ...], Any]] = [
     (("id",), "5f6c1d52-8f0a-4b0e-9d8e"),
     (("version",), 0),
     (("kind",), "swap"),
-    (("currency",), "XXX"),
+    (("currency",), "ABC"),
     (("traded_at",), "yesterday"),
     (("settles_on",), "2026-13-15"),
     (("buyer", "lei"), "529900T8BM49AURSDO5"),
