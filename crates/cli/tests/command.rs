@@ -4,7 +4,6 @@
 use std::{
     fs,
     net::TcpListener,
-    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
     time::Instant,
@@ -54,8 +53,14 @@ impl Bench {
 
 fn script(path: &Path, body: &str) {
     fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
-    fs::write(path, format!("#!/bin/sh\n{body}\n")).expect("a script");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
+    // Another process writes it: what this one held open for writing, a child that another test
+    // starts meanwhile would hold too, and nothing could run it ("text file busy").
+    let status = Command::new("sh")
+        .args(["-c", "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"", "-"])
+        .arg(path)
+        .arg(format!("#!/bin/sh\n{body}\n"))
+        .status();
+    assert!(status.expect("a shell").success());
 }
 
 #[test]

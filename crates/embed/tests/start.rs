@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     env, fs,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -44,8 +44,14 @@ fn options(python: impl Into<PathBuf>) -> Options {
 /// A program that answers as a Python with these facts would.
 fn pretender(folder: &Path, facts: &str) -> PathBuf {
     let path = folder.join("python");
-    fs::write(&path, format!("#!/bin/sh\necho '{facts}'\n")).expect("a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    // Another process writes it: what this one held open for writing, a child that another test
+    // starts meanwhile would hold too, and nothing could run it ("text file busy").
+    let status = Command::new("sh")
+        .args(["-c", "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"", "-"])
+        .arg(&path)
+        .arg(format!("#!/bin/sh\necho '{facts}'\n"))
+        .status();
+    assert!(status.expect("a shell").success());
     path
 }
 

@@ -79,9 +79,12 @@ impl<'a> Attacher<'a> {
         let py = object.py();
         let before = self.copies.len();
         let table = match convert::take_faithfully(object, self.copies) {
-            Ok(Some(table)) => table,
-            Ok(None) => return Ok(None),
+            Ok(Some(table)) if table.is_readable(&Limits::default()) => table,
             // It has no place in Arrow, but may have one in a pickle.
+            Ok(_) => {
+                self.copies.truncate(before);
+                return Ok(None);
+            }
             Err(error)
                 if error.is_instance_of::<PyTypeError>(py)
                     || error.is_instance_of::<PyValueError>(py) =>

@@ -2,7 +2,7 @@
 
 use exuvia_core::Copied;
 use exuvia_sys::{Sealed, Spilled};
-use exuvia_tables::WriteError;
+use exuvia_tables::{Limits, WriteError};
 use pyo3::{
     exceptions::{PyMemoryError, PyTypeError, PyValueError},
     prelude::*,
@@ -56,7 +56,9 @@ pub fn share(obj: &Bound<'_, PyAny>) -> PyResult<Shared> {
     let changed = "as a table it would not stay what it is; `exuvia.Table.from_arrow` makes one";
     let kind = convert::kind_of(obj).ok_or_else(|| unfit(changed))?;
     let table = match convert::take_faithfully(obj, &mut copies) {
-        Ok(table) => table.ok_or_else(|| unfit(changed))?,
+        Ok(table) => table
+            .filter(|table| table.is_readable(&Limits::default()))
+            .ok_or_else(|| unfit(changed))?,
         Err(error)
             if error.is_instance_of::<PyTypeError>(py)
                 || error.is_instance_of::<PyValueError>(py) =>

@@ -159,7 +159,7 @@ async fn call(
     };
     let outcome = perform(calls.target.call(call), &mut pump)
         .await
-        .map_err(|error| unread(&server.config, &error))?;
+        .map_err(|error| unread(calls, &server.config, &error))?;
     counted.span.called(&outcome);
     let headers = take(&mut parts.headers);
     Ok(write(counted, calls, outcome, accepted, headers, pump))
@@ -268,9 +268,9 @@ async fn read(
     };
     let accepted = accepted(calls, parts)?;
     let config = &client.server.config;
-    let max_body = calls.max_body.unwrap_or(config.max_body);
+    let max_body = most(calls, config);
     let input = input(client, max_body, body, codec, coding, reads).await;
-    Ok((input.map_err(|error| error.problem(max_body, config.body_timeout))?, accepted))
+    Ok((input.map_err(|error| unread(calls, config, &error))?, accepted))
 }
 
 /// How the call shall be answered.
@@ -314,9 +314,14 @@ async fn perform(call: OutcomeFuture, pump: &mut Option<Pump>) -> Result<Outcome
     }
 }
 
+/// The largest body of a route.
+fn most(calls: &Calls, config: &ServerConfig) -> u64 {
+    calls.max_body.unwrap_or(config.max_body)
+}
+
 /// Why a body could not be read.
-fn unread(config: &ServerConfig, error: &BodyError) -> Problem {
-    error.problem(config.max_body, config.body_timeout)
+fn unread(calls: &Calls, config: &ServerConfig, error: &BodyError) -> Problem {
+    error.problem(most(calls, config), config.body_timeout)
 }
 
 /// The caller's place in a trace.
@@ -539,7 +544,7 @@ mod tests {
     #[test]
     fn a_body_that_finds_no_room_is_not_its_senders_fault() {
         let error = BodyError::NoRoom(io::ErrorKind::OutOfMemory.into());
-        let problem = unread(&ServerConfig::default(), &error);
+        let problem = error.problem(64 << 20, Duration::from_secs(30));
         assert_eq!((problem.status, problem.kind), (503, "no_room"));
         assert_eq!(problem.responsible, Responsible::Infrastructure);
         assert!(problem.retry_after.is_some() && problem.close);

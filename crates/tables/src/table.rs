@@ -3,7 +3,7 @@
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, SchemaRef};
 
-use crate::{Format, ReadError, buffers, dictionaries};
+use crate::{Format, ReadError, buffers, dictionaries, schema};
 
 /// Batches of rows under one schema.
 #[derive(Debug, Clone)]
@@ -55,6 +55,12 @@ impl Table {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         buffers::bytes(&self.batches)
+    }
+
+    /// Whether readers with these limits take columns of such names and types, and as many.
+    #[must_use]
+    pub fn is_readable(&self, limits: &Limits) -> bool {
+        schema::check(&self.schema, Format::ArrowStream, limits).is_ok()
     }
 
     /// All rows in one batch, dictionaries put together. Copies nothing where there is one already.
