@@ -6,10 +6,12 @@ mod common;
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    StringViewArray, UInt32Array, cast::AsArray, types::UInt32Type,
+    Array, ArrayRef, DictionaryArray, FixedSizeListArray, Float64Array, Int32Array, Int64Array,
+    RecordBatch, StringArray, StringViewArray, StructArray, TimestampSecondArray, UInt32Array,
+    cast::AsArray,
+    types::{Int32Type, UInt32Type},
 };
-use arrow_buffer::Buffer;
+use arrow_buffer::{Buffer, NullBuffer};
 use arrow_ipc::{
     CompressionType,
     reader::StreamReader,
@@ -88,6 +90,29 @@ proptest! {
 
     #[test]
     fn parquet_gives_back_any_table(table in table(true)) {
+        let bytes = written(Format::Parquet, &table);
+        assert_same(&parsed(Format::Parquet, &bytes).table, &table);
+    }
+}
+
+#[test]
+fn parquet_gives_back_lists_of_a_fixed_size_in_structs_that_are_absent() {
+    let times = TimestampSecondArray::from(vec![1, 2, 3, 4]);
+    let keys = Int32Array::from(vec![3, 0, 1, 2]);
+    let coded = DictionaryArray::<Int32Type>::new(keys, Arc::new(times.clone()));
+    for items in [Arc::new(times) as ArrayRef, Arc::new(coded)] {
+        let item = Arc::new(Field::new_list_field(items.data_type().clone(), false));
+        let lists: ArrayRef = Arc::new(FixedSizeListArray::new(item, 2, items, None));
+        let list = Field::new("list", lists.data_type().clone(), false);
+        let absent = NullBuffer::from(vec![true, false]);
+        let inner: ArrayRef =
+            Arc::new(StructArray::new(vec![list].into(), vec![lists], Some(absent)));
+        let field = Field::new("inner", inner.data_type().clone(), true);
+        let outer = StructArray::new(vec![field.clone()].into(), vec![inner.clone()], None);
+        let fields = vec![field, Field::new("outer", outer.data_type().clone(), false)];
+        let schema = Arc::new(Schema::new(fields));
+        let batch = RecordBatch::try_new(schema.clone(), vec![inner, Arc::new(outer)]).unwrap();
+        let table = Table { schema, batches: vec![batch] };
         let bytes = written(Format::Parquet, &table);
         assert_same(&parsed(Format::Parquet, &bytes).table, &table);
     }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, make_array};
+use arrow_buffer::NullBuffer;
 use arrow_cast::{CastOptions, cast_with_options};
+use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::error::said;
@@ -162,12 +164,24 @@ fn retyped(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     }
     let Some(types) = children(column.data_type(), to) else { return exactly(column, to) };
     let data = column.to_data();
+    let absent = data.nulls().filter(|_| matches!(to, DataType::Struct(_)));
     let parts = data.child_data().iter().zip(types);
     let parts: Result<Vec<_>, _> = parts
-        .map(|(part, to)| Ok(retyped(&make_array(part.clone()), to)?.into_data()))
+        .map(|(part, to)| Ok(retyped(&absent_in(part.clone(), absent)?, to)?.into_data()))
         .collect::<Result<_, ArrowError>>();
     let data = data.into_builder().data_type(to.clone()).child_data(parts?).build()?;
     Ok(make_array(data))
+}
+
+/// A part of a struct that is absent where the struct is. The library fills lists of a fixed size
+/// with nulls there, also where it says that there are none, and takes no such list from us.
+fn absent_in(part: ArrayData, absent: Option<&NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    let fills = matches!(part.data_type(), DataType::FixedSizeList(..) | DataType::Struct(_));
+    if !fills || absent.is_none() {
+        return Ok(make_array(part));
+    }
+    let nulls = NullBuffer::union(part.nulls(), absent);
+    Ok(make_array(part.into_builder().nulls(nulls).build()?))
 }
 
 /// The types of the parts of `to`, if both have such.
