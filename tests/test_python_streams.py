@@ -340,17 +340,18 @@ def test_a_forked_child_cannot_read_on_and_does_no_harm(run: Run) -> None:
         warnings.simplefilter("ignore")  # Python's own about fork() with threads
         host = exuvia.Host(f"{H}/crossing.py")
         results = host.stream("crossing:counts", 100, size=1 << 16)
-        print(next(results)[0], flush=True)
-        if (pid := os.fork()) == 0:
-            try:
-                for value in results: pass
-            except RuntimeError as error: print(type(error).__name__, flush=True)
-            del results
-            os._exit(0)
-        os.waitpid(pid, 0)
-        print(len(list(results)))
+        # Often, as other threads of the program hold locks now and then.
+        said = []
+        for _ in range(30):
+            next(results)
+            if (pid := os.fork()) == 0:
+                try: next(results)
+                except RuntimeError: del results; os._exit(7)
+                os._exit(0)
+            said.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        print(said == [7] * 30, len(list(results)))
     """)
-    assert lines(done) == ["0", "RuntimeError", "99"]
+    assert lines(done) == ["True 70"]
 
 
 def test_ctrl_c_is_heard_while_a_stream_waits(run: Run) -> None:

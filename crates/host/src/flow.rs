@@ -111,8 +111,9 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if !self.ended
-            && !self.flow.heard().forsaken
             && let Some(shared) = self.shared.upgrade()
+            && !shared.is_copy()
+            && !self.flow.heard().forsaken
         {
             shared.abandon(self.call);
         }

@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) told_max_rss: AtomicBool,
     /// True once the pool is stopped; wakes who waits to start another worker.
     pub(crate) halted: watch::Sender<bool>,
+    /// The process whose pool it is.
+    process: u32,
     state: Mutex<State>,
 }
 
@@ -200,6 +202,12 @@ pub(crate) enum Because {
 // === impl Shared ===
 
 impl Shared {
+    /// Whether this is the copy that a forked child has. The ends of calls are not in its hands, and
+    /// locks may be held by threads that it does not have.
+    pub(crate) fn is_copy(&self) -> bool {
+        std::process::id() != self.process
+    }
+
     pub(crate) fn new(config: PoolConfig) -> Self {
         let pool = &config.metrics.pool;
         let gauges = Gauges {
@@ -225,6 +233,7 @@ impl Shared {
         };
         Self {
             ids: CallIds::new(),
+            process: std::process::id(),
             warden: Notify::new(),
             idle: Notify::new(),
             started: watch::Sender::new(Started::Waiting),

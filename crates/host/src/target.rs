@@ -30,8 +30,6 @@ struct Interest {
     shared: Arc<Shared>,
     id: CallId,
     answered: bool,
-    /// The process that made the call.
-    process: u32,
 }
 
 impl Target for HandlerTarget {
@@ -42,12 +40,7 @@ impl Target for HandlerTarget {
     fn call(&self, call: Call) -> OutcomeFuture {
         let (reply, outcome) = oneshot::channel();
         let id = self.shared.submit(self.handler, call, reply);
-        let interest = Interest {
-            shared: self.shared.clone(),
-            id,
-            answered: false,
-            process: std::process::id(),
-        };
+        let interest = Interest { shared: self.shared.clone(), id, answered: false };
         Box::pin(async move {
             let outcome = outcome.await;
             interest.satisfied();
@@ -71,9 +64,7 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        // A child that was forked with the program's memory has the call's end not in its hands, and
-        // the lock may be held by a thread that it does not have.
-        if !self.answered && std::process::id() == self.process {
+        if !self.answered && !self.shared.is_copy() {
             self.shared.abandon(self.id);
         }
     }
