@@ -10,7 +10,8 @@ loss; a crash or a hang is an exception here, not the end of this program::
 See `Host` for many functions and workers that are replaced before they hurt, `Target` for one
 function with limits of its own, and `exuvia.errors` for how calls fail. Tables and arrays cross
 through memory that both processes see; `share` puts one there once for many calls, and `Table` is
-Arrow's table without a library. The command `exuvia` (also `python -m exuvia`) serves the same
+Arrow's table without a library. `exuvia.sandbox`, imported by that name, runs code that nobody
+vouches for. The command `exuvia` (also `python -m exuvia`) serves the same
 functions over HTTP.
 """
 
@@ -37,7 +38,9 @@ from exuvia.errors import (
     HandlerError,
     HostError,
     InputError,
+    LimitExceededError,
     LoadError,
+    PolicyDeniedError,
     RequestRefusedError,
     ResultError,
     WorkerCrashedError,
@@ -63,8 +66,10 @@ __all__ = [
     "HostTarget",
     "ImageStatus",
     "InputError",
+    "LimitExceededError",
     "LoadError",
     "Outcome",
+    "PolicyDeniedError",
     "RequestRefusedError",
     "ResultError",
     "Results",

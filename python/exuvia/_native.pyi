@@ -1,17 +1,25 @@
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from typing_extensions import CapsuleType
 
+from exuvia.errors import CallError
+
 __all__ = [
+    "Bundle",
     "Column",
+    "End",
     "Field",
     "MalformedError",
     "Pool",
     "Probe",
     "Results",
+    "Running",
+    "Sandbox",
     "Shared",
     "Stream",
     "Table",
@@ -24,6 +32,7 @@ __all__ = [
     "ndjson_dumps",
     "ndjson_loads",
     "produce",
+    "sandbox_support",
     "series",
     "series_of",
     "share",
@@ -102,6 +111,57 @@ class Results(Iterator[Any]):
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None: ...
+
+# The value, or the exception, and the outcome's document.
+End: TypeAlias = tuple[Any, CallError | None, dict[str, Any]]
+
+@final
+class Sandbox:
+    # Settings and options are checked one by one, by name: they are of any type until then.
+    def __new__(cls, **settings: Any) -> Sandbox: ...
+    def start(
+        self,
+        code: str | Bundle,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: dict[str, Any],
+        live: bool,
+        belled: bool,
+    ) -> Running: ...
+    def prepare(self, code: str | Bundle, options: dict[str, Any]) -> None: ...
+    def check(self, options: dict[str, Any]) -> None: ...
+    def status(self) -> tuple[int | None, int, int, int, int]: ...
+    def close(self) -> None: ...
+
+@final
+class Running:
+    def wait(self, sink: Callable[[int, bytes], None]) -> End: ...
+    def advance(self, sink: Callable[[int, bytes], None]) -> End | None: ...
+    def fileno(self) -> int: ...
+    def cancel(self) -> None: ...
+
+@final
+class Bundle:
+    def __new__(cls, path: str | os.PathLike[str]) -> Bundle: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def entrypoint(self) -> str: ...
+    @property
+    def description(self) -> str | None: ...
+    @property
+    def packages(self) -> list[str]: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def files(self) -> list[tuple[str, int]]: ...
+    def missing(
+        self, python: str | os.PathLike[str], folders: Sequence[str | os.PathLike[str]]
+    ) -> tuple[list[str], str] | None: ...
+
+def sandbox_support() -> tuple[str, list[tuple[str, bool, str]], int]: ...
 
 @final
 class Shared:

@@ -12,7 +12,9 @@ __all__ = [
     "HandlerError",
     "HostError",
     "InputError",
+    "LimitExceededError",
     "LoadError",
+    "PolicyDeniedError",
     "RequestRefusedError",
     "ResultError",
     "WorkerCrashedError",
@@ -79,6 +81,19 @@ class WorkerCrashedError(CallError):
     """The worker died by a signal, or ended itself, while it ran the call."""
 
 
+class LimitExceededError(CallError):
+    """The call took more of something than its policy gives, and was stopped."""
+
+    @property
+    def resource(self) -> str:
+        """Of what: `cpu`, `memory`, `result`, `output`, `files` or `threads`."""
+        return str(self.failure["resource"])
+
+
+class PolicyDeniedError(CallError):
+    """The call did what its policy does not let it do."""
+
+
 class WorkerLostError(CallError):
     """The worker was stopped for something else than this call."""
 
@@ -108,6 +123,8 @@ _CLASSES: dict[str, type[CallError]] = {
     "timeout": CallTimeoutError,
     "crash": WorkerCrashedError,
     "exited": WorkerCrashedError,
+    "limit": LimitExceededError,
+    "denied": PolicyDeniedError,
     "worker_lost": WorkerLostError,
     "rejected": CallRejectedError,
     "cancelled": CallCancelledError,

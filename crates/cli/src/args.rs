@@ -24,6 +24,9 @@ Examples:
   exuvia openapi algos/                         print them as an OpenAPI document
   exuvia call weather.py:seattle                call one function, print its result
   exuvia call weather.py:spread --arg unit=C --in days.json --out spread.ndjson
+  exuvia run guest.py --input numbers.json      run code that nobody vouches for, in a sandbox
+  exuvia run mean.zip --memory 256MiB           run a bundle
+  exuvia doctor                                 show what the sandbox has on this machine
   exuvia config                                 show every setting and where it comes from";
 
 const SERVE_EXAMPLES: &str = "\
@@ -48,6 +51,24 @@ Examples:
   exuvia call weather.py:spread --in days.parquet --out spread.csv
   cat days.ndjson | exuvia call weather.py:spread --in - --in-format ndjson";
 
+const RUN_EXAMPLES: &str = "\
+CODE is a bundle (a ZIP file or its folder), a Python file, or - for code from stdin. It runs in a
+fresh isolate: it sees no file but Python's, reaches no network, and is stopped when it takes more
+than it may. Of a Python file the function `handler` is called; without one its last line is the
+result. The result goes to stdout as JSON, or to the file of --out; what the code prints goes to
+stderr. With --json the outcome goes to stdout as one document, and nothing else.
+
+Examples:
+  exuvia run mean.zip --input numbers.json
+  exuvia run guest.py --arg n=3 --wall 2s --memory 128MiB
+  echo '6 * 7' | exuvia run -
+  exuvia run guest.py --files read-write --json | jq .usage";
+
+const BUNDLE_EXAMPLES: &str = "\
+Examples:
+  exuvia bundle check mean/                     say all that is wrong with it, and what it gets
+  exuvia bundle pack mean/ mean.zip             make a ZIP file of it";
+
 /// The whole parser.
 pub(crate) fn command() -> Command {
     Command::new("exuvia")
@@ -62,6 +83,10 @@ pub(crate) fn command() -> Command {
         .subcommand(serve())
         .subcommand(openapi())
         .subcommand(call())
+        .subcommand(run())
+        .subcommand(bundle())
+        .subcommand(policy())
+        .subcommand(doctor())
         .subcommand(config())
 }
 
@@ -103,13 +128,6 @@ fn openapi() -> Command {
 }
 
 fn call() -> Command {
-    let file = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
-    };
-    let format = |name: &'static str, help: &'static str| {
-        let words = PossibleValuesParser::new(formats::words());
-        Arg::new(name).long(name).value_name("FORMAT").value_parser(words).help(help)
-    };
     Command::new("call")
         .about("Call one Python function")
         .after_help(format!("{CALL_EXAMPLES}\n\n{}\n\n{}", formats::help(), exit::help()))
@@ -139,6 +157,81 @@ fn call() -> Command {
         .args(setting_args(Cmd::Call))
 }
 
+fn run() -> Command {
+    Command::new("run")
+        .about("Run code that nobody vouches for, once, in a fresh isolate")
+        .after_help(format!("{RUN_EXAMPLES}\n\n{}\n\n{}", formats::help(), exit::help()))
+        .arg(path("code", "CODE", "A bundle, a Python file, or - for code from stdin"))
+        .arg(
+            Arg::new("arg")
+                .long("arg")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("An argument; the text is read by the parameter's annotation. Repeatable"),
+        )
+        .arg(
+            file("input", "Arguments, rows or a table, in the format of the ending; - for stdin")
+                .visible_alias("in"),
+        )
+        .arg(
+            format(
+                "input-format",
+                "What --input holds, whatever its name [default: json for stdin]",
+            )
+            .visible_alias("in-format"),
+        )
+        .arg(
+            Arg::new("entrypoint")
+                .long("entrypoint")
+                .value_name("MODULE:FUNCTION")
+                .help("The function to call [default: what the manifest says, else main:handler]"),
+        )
+        .arg(file("out", "Write the result to a file, in the format of its ending; - for stdout"))
+        .arg(format("out-format", "How the result is written, whatever --out is called"))
+        .arg(switch("json", "Print the outcome as one JSON document on stdout, and nothing else"))
+        .arg(switch("trusted", "Where the machine has no sandbox: run the code without one"))
+        .args(setting_args(Cmd::Run))
+}
+
+fn bundle() -> Command {
+    let check = Command::new("check")
+        .about("Say all that is wrong with a bundle, and what it would get")
+        .arg(path("bundle", "BUNDLE", "A ZIP file or a folder"))
+        .arg(switch("json", "Print JSON"))
+        .args(setting_args(Cmd::Check));
+    let pack = Command::new("pack")
+        .about("Make a ZIP file of a bundle's folder")
+        .arg(path("bundle", "FOLDER", "The bundle's folder"))
+        .arg(path("out", "OUT", "The ZIP file; an old one is replaced"));
+    Command::new("bundle")
+        .about("Check and pack bundles")
+        .after_help(BUNDLE_EXAMPLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(check)
+        .subcommand(pack)
+}
+
+fn policy() -> Command {
+    let explain = Command::new("explain")
+        .about("Show each limit that a bundle gets, and who says so")
+        .arg(path("bundle", "BUNDLE", "A ZIP file or a folder"))
+        .arg(switch("json", "Print JSON"))
+        .args(setting_args(Cmd::Explain));
+    Command::new("policy")
+        .about("Show what code in the sandbox may use")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(explain)
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about("Show which layers of the sandbox this machine has, and what is lost without")
+        .arg(switch("json", "Print JSON"))
+        .args(setting_args(Cmd::Doctor))
+}
+
 fn config() -> Command {
     let arguments = || {
         let project = Arg::new("project")
@@ -155,6 +248,20 @@ fn config() -> Command {
         .args_conflicts_with_subcommands(true)
         .args(arguments())
         .subcommand(Command::new("show").about("The same as `exuvia config`").args(arguments()))
+}
+
+fn path(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
+    let parser = value_parser!(PathBuf);
+    Arg::new(name).value_name(placeholder).required(true).value_parser(parser).help(help)
+}
+
+fn file(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
+}
+
+fn format(name: &'static str, help: &'static str) -> Arg {
+    let words = PossibleValuesParser::new(formats::words());
+    Arg::new(name).long(name).value_name("FORMAT").value_parser(words).help(help)
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {

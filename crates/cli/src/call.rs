@@ -100,7 +100,7 @@ impl Asked {
         let plan = targets::single(&target, &origins.cwd)?;
         let file = |name: &str| matches.get_one::<PathBuf>(name);
         let format = |name: &str| matches.get_one::<String>(name);
-        let input = Input::of(file("in"), format("in-format"))?;
+        let input = Input::of("in", file("in"), format("in-format"))?;
         let output = Output::open(file("out"), format("out-format"))?;
         let traceback = matches.get_flag("traceback");
         let diagnostics = matches.get_flag("diagnostics");
@@ -147,6 +147,7 @@ impl Asked {
                     cwd: &origins.cwd,
                     modules: &asked.plan.working_dir,
                     traceback: asked.traceback,
+                    time_flag: Some("timeout"),
                 };
                 Err(render::stop(*failure, diagnostics, &around))
             }
@@ -157,7 +158,7 @@ impl Asked {
     async fn prepare(mut self, origins: Origins) -> Result<Prepared, Stop> {
         aside(move || {
             let source = std::mem::replace(&mut self.input, Input::None).open()?;
-            let (environment, runtime) = start::find(&origins, &self.settings, &self.plan)?;
+            let (environment, runtime) = start::find(&origins, &self.settings, &self.plan.folders)?;
             Ok(Prepared { asked: self, source, environment, runtime, origins })
         })
         .await?
@@ -274,7 +275,9 @@ impl Made {
 }
 
 /// Reads each `name=value`.
-fn arguments<'a>(typed: impl Iterator<Item = &'a String>) -> Result<Vec<(String, String)>, Stop> {
+pub(crate) fn arguments<'a>(
+    typed: impl Iterator<Item = &'a String>,
+) -> Result<Vec<(String, String)>, Stop> {
     let mut arguments: Vec<(String, String)> = Vec::new();
     for text in typed {
         let pair = text.split_once('=').filter(|(name, _)| !name.trim().is_empty());

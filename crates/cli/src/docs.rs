@@ -3,7 +3,7 @@
 use crate::{
     exit::Exit,
     formats::{FORMATS, Format},
-    settings::{Cmd, FOREIGN_VARIABLES, SETTINGS},
+    settings::{FOREIGN_VARIABLES, SETTINGS},
     value::Kind,
 };
 
@@ -29,10 +29,7 @@ fn settings_table() -> String {
         let flag =
             setting.flag.map(|flag| code(format!("--{flag} {}", setting.kind.placeholder())));
         let env = setting.env.map(|env| code(env.into()));
-        let commands = setting.commands.iter().map(|command| match command {
-            Cmd::Serve => "serve",
-            Cmd::Call => "call",
-        });
+        let commands = setting.commands.iter().map(|command| command.word());
         let mut help = setting.help.to_owned();
         if let Kind::Choice(words) = setting.kind {
             help += &format!(" (one of {})", words.join(", "));

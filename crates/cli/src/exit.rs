@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     TimedOut = 5,
     WorkerLost = 6,
     NoPython = 7,
+    OverLimit = 8,
+    Denied = 9,
     Internal = 70,
     Interrupted = 130,
     Terminated = 143,
@@ -35,7 +37,7 @@ pub(crate) struct Stop {
 // === impl Exit ===
 
 impl Exit {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Ok,
         Self::Raised,
         Self::Usage,
@@ -44,6 +46,8 @@ impl Exit {
         Self::TimedOut,
         Self::WorkerLost,
         Self::NoPython,
+        Self::OverLimit,
+        Self::Denied,
         Self::Internal,
         Self::Interrupted,
         Self::Terminated,
@@ -61,10 +65,18 @@ impl Exit {
                 "wrong arguments or settings, a port that is taken, a file that cannot be written"
             }
             Self::NotFound => "no such file, module or function, or the module does not import",
-            Self::Input => "the input cannot be read, or does not fit the function's parameters",
+            Self::Input => {
+                "the input cannot be read, or does not fit the function's parameters, or a bundle \
+                 is faulty"
+            }
             Self::TimedOut => "the call ran into its time limit",
             Self::WorkerLost => "the worker crashed, exited or was lost during the call",
-            Self::NoPython => "no usable Python environment, or the worker runtime is missing",
+            Self::NoPython => {
+                "no usable Python environment, or the worker runtime, a bundle's package or the \
+                 sandbox is missing"
+            }
+            Self::OverLimit => "the call took more of something than its policy gives (`run`)",
+            Self::Denied => "the call did what its policy does not let it do (`run`)",
             Self::Internal => "a fault in Exuvia itself",
             Self::Interrupted => "stopped by Ctrl-C (for `serve`: by the second one)",
             Self::Terminated => "stopped by SIGTERM (for `serve`: by the second one)",

@@ -63,16 +63,21 @@ struct Broken {
 // === impl Input ===
 
 impl Input {
-    pub(crate) fn of(file: Option<&PathBuf>, format: Option<&String>) -> Result<Self, Stop> {
+    /// `flag` is the one that names the file.
+    pub(crate) fn of(
+        flag: &str,
+        file: Option<&PathBuf>,
+        format: Option<&String>,
+    ) -> Result<Self, Stop> {
         let format = format.and_then(|word| formats::of_word(word));
         match file {
-            None if format.is_some() => {
-                Err(Stop::usage("--in-format says what --in holds, but there is no --in"))
-            }
+            None if format.is_some() => Err(Stop::usage(format!(
+                "--{flag}-format says what --{flag} holds, but there is no --{flag}"
+            ))),
             None => Ok(Self::None),
             Some(file) if file.as_os_str() == "-" => Ok(Self::Stdin(format.unwrap_or(Codec::Json))),
             Some(file) => {
-                let codec = format.map_or_else(|| formats::of_file("in", file), Ok)?;
+                let codec = format.map_or_else(|| formats::of_file(flag, file), Ok)?;
                 Ok(Self::File(file.clone(), codec))
             }
         }
@@ -221,7 +226,7 @@ mod tests {
     #[test]
     fn the_ending_or_the_flag_says_the_format() {
         let input = |file: &str, format: Option<&str>| {
-            Input::of(Some(&file.into()), format.map(str::to_owned).as_ref())
+            Input::of("in", Some(&file.into()), format.map(str::to_owned).as_ref())
                 .map_err(|stop| (stop.exit.code(), stop.message))
         };
         let file = |name: &str, codec| Ok(Input::File(name.into(), codec));
@@ -234,7 +239,7 @@ mod tests {
         assert_eq!(input("a.json", Some("json-columns")), file("a.json", Codec::JsonColumns));
         assert_eq!(input("-", Some("arrow-stream")), Ok(Input::Stdin(Codec::ArrowStream)));
         assert_eq!(input("a.txt", None).map_err(|(code, _)| code), Err(2));
-        assert!(Input::of(None, Some(&"json".to_owned())).is_err());
+        assert!(Input::of("in", None, Some(&"json".to_owned())).is_err());
     }
 
     #[test]

@@ -2,16 +2,19 @@
 //!
 //! How a setting gets its value is in `settings` (the one table), `value`, `args`, `project` and
 //! `resolve`; what the commands do in `serve`, `call` and `config`; what `call` reads and writes in
-//! `input`, `output` and `formats`; what people read in `render`, `routes` and `exit`. Nothing here
-//! knows how anything works: that is for `exuvia-env`, `exuvia-host` and `exuvia-serve`.
+//! `input`, `output` and `formats`; what people read in `render`, `routes` and `exit`. The sandbox's
+//! commands are `run`, `bundle`, `policy` and `doctor`. Nothing here knows how anything works: that is
+//! for `exuvia-env`, `exuvia-host`, `exuvia-bundle`, `exuvia-jail` and `exuvia-serve`.
 #![forbid(unsafe_code)]
 
 mod args;
 mod backend;
+mod bundle;
 mod call;
 mod config;
 mod declared;
 pub mod docs;
+mod doctor;
 mod edge;
 mod exit;
 mod formats;
@@ -21,11 +24,13 @@ mod json;
 mod listen;
 mod logging;
 mod output;
+mod policy;
 mod project;
 mod render;
 mod resolve;
 mod route_config;
 mod routes;
+mod run;
 mod serve;
 mod settings;
 mod signals;
@@ -76,7 +81,7 @@ pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Interpreter) -
         terminal::warn(&warning, &variables);
     }
     let Some((name, matches)) = matches.subcommand() else { return Exit::Usage.code() };
-    let as_json = name == "call" && matches.get_flag("json");
+    let as_json = errors_as_json(name, matches);
     let result = working_folder().and_then(|cwd| match name {
         "config" => config::run(matches, &cwd, &variables),
         name => {
@@ -84,6 +89,10 @@ pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Interpreter) -
             match name {
                 "serve" => serve::run(matches, false, origins),
                 "openapi" => serve::run(matches, true, origins),
+                "run" => run::run(matches, origins),
+                "bundle" => bundle::run(matches, &origins),
+                "policy" => policy::run(matches, &origins),
+                "doctor" => doctor::run(matches, &origins),
                 _ => call::run(matches, origins),
             }
         }
@@ -100,6 +109,13 @@ pub fn run(args: Vec<OsString>, runtime: Option<PathBuf>, python: Interpreter) -
             stop.exit.code()
         }
     }
+}
+
+/// Whether errors are data, too.
+fn errors_as_json(name: &str, matches: &clap::ArgMatches) -> bool {
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    let has = ["call", "run", "bundle", "policy", "doctor"].contains(&name);
+    has && matches.try_get_one::<bool>("json").is_ok_and(|given| given == Some(&true))
 }
 
 fn working_folder() -> Result<PathBuf, Stop> {

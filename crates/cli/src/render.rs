@@ -38,6 +38,8 @@ pub(crate) struct Around<'a> {
     /// Where modules are looked for.
     pub(crate) modules: &'a Path,
     pub(crate) traceback: bool,
+    /// The flag that gives a call more time, if that is all it needs.
+    pub(crate) time_flag: Option<&'static str>,
 }
 
 // === impl Around ===
@@ -87,6 +89,8 @@ pub(crate) fn exit(failure: &Failure) -> Exit {
         Failure::Malformed { .. } | Failure::Input { .. } | Failure::Refused { .. } => Exit::Input,
         Failure::Load { .. } => Exit::NotFound,
         Failure::Timeout { .. } => Exit::TimedOut,
+        Failure::Limit { .. } => Exit::OverLimit,
+        Failure::Denied { .. } => Exit::Denied,
         Failure::Crash { .. }
         | Failure::Exited { .. }
         | Failure::WorkerLost { .. }
@@ -125,6 +129,7 @@ fn headline(failure: &Failure, around: &Around<'_>) -> String {
         Failure::Exited { status, .. } => {
             format!("{name} ended its Python process with status {status}")
         }
+        Failure::Limit { .. } | Failure::Denied { .. } => format!("{name}: {failure}"),
         Failure::Load { message, .. } => match missing_module(failure) {
             Some(module) if around.asks_for(&module) => format!("there is no module {module}"),
             Some(module) => format!("the package {module} is not installed"),
@@ -157,8 +162,10 @@ fn details(failure: &Failure, around: &Around<'_>) -> Vec<String> {
     if let Some(module) = missing_module(failure) {
         lines.extend(missing_module_lines(&module, around));
     }
-    if matches!(failure, Failure::Timeout { .. }) {
-        lines.push("hint: allow more time with --timeout".into());
+    if matches!(failure, Failure::Timeout { .. })
+        && let Some(flag) = around.time_flag
+    {
+        lines.push(format!("hint: allow more time with --{flag}"));
     }
     let has_more = match failure {
         Failure::Exception { traceback, .. } | Failure::Load { traceback, .. } => {
@@ -309,6 +316,7 @@ mod tests {
             prefix: "/srv/my app/.venv".into(),
             implementation: "cpython".into(),
             is_virtual: true,
+            packages: Vec::new(),
             origin: Origin::VirtualEnv,
         };
         let around = Around {
@@ -318,6 +326,7 @@ mod tests {
             cwd: Path::new("/srv"),
             modules: Path::new("/srv/app"),
             traceback,
+            time_flag: Some("timeout"),
         };
         let stop = stop(failure, None, &around);
         assert_eq!((stop.exit.code(), stop.message.as_str()), (code, expected));

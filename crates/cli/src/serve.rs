@@ -180,7 +180,7 @@ impl Asked {
         let as_json = logging::is_json(&self.settings);
         let cwd = origins.cwd.clone();
         let found = aside(move || {
-            let (environment, runtime) = start::find(&origins, &self.settings, &self.plan)?;
+            let (environment, runtime) = start::find(&origins, &self.settings, &self.plan.folders)?;
             Ok::<_, Stop>((self, environment, runtime))
         });
         let (asked, environment, runtime) = found.await??;

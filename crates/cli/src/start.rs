@@ -15,7 +15,6 @@ use crate::{
     exit::{Exit, Stop},
     render::{self, Around},
     resolve::{Resolved, Variables},
-    targets::Plan,
 };
 
 /// What the process was started with.
@@ -29,11 +28,21 @@ pub(crate) struct Origins {
 }
 
 /// Finds the environment and the runtime. Executes interpreters: not on the thread of a runtime.
+/// `folders` are those of the targets.
 pub(crate) fn find(
     origins: &Origins,
     settings: &Resolved,
-    plan: &Plan,
+    folders: &[PathBuf],
 ) -> Result<(Environment, PathBuf), EnvError> {
+    Ok((python(origins, settings, folders)?, runtime(origins, settings)?))
+}
+
+/// Finds the environment. Executes interpreters.
+pub(crate) fn python(
+    origins: &Origins,
+    settings: &Resolved,
+    folders: &[PathBuf],
+) -> Result<Environment, EnvError> {
     let explicit = settings.path("python").map(|path| {
         let origin = settings.origin("python");
         (path, origin)
@@ -43,19 +52,23 @@ pub(crate) fn find(
         Interpreter::Running(python) => (Some(python), None),
         Interpreter::Installed(python) => (None, Some(python)),
     };
-    let environment = exuvia_env::find(&Request {
+    exuvia_env::find(&Request {
         explicit,
         running: running.cloned(),
         installed: installed.cloned(),
-        targets: &plan.folders,
+        targets: folders,
         cwd: origins.cwd.clone(),
         env: &|name| origins.variables.get(std::ffi::OsStr::new(name)).cloned(),
         limit: probe::LIMIT,
-    })?;
+    })
+}
+
+/// Finds the runtime library.
+pub(crate) fn runtime(origins: &Origins, settings: &Resolved) -> Result<PathBuf, EnvError> {
     let explicit = settings.path("runtime").or_else(|| origins.runtime.clone());
     // Without a path of its own a process still has the folder it works in.
     let exe = std::env::current_exe().unwrap_or_else(|_| origins.cwd.join("exuvia"));
-    Ok((environment, exuvia_env::find_runtime(&exe, explicit)?))
+    exuvia_env::find_runtime(&exe, explicit)
 }
 
 /// The event loop of a command. One thread: the work is in the workers, and what little is left here
@@ -82,8 +95,15 @@ pub(crate) async fn pool(
     traceback: bool,
 ) -> Result<Arc<Pool>, Stop> {
     let modules = config.working_dir.clone();
-    let around =
-        Around { targets: typed, handler: None, environment, cwd, modules: &modules, traceback };
+    let around = Around {
+        targets: typed,
+        handler: None,
+        environment,
+        cwd,
+        modules: &modules,
+        traceback,
+        time_flag: None,
+    };
     Pool::start(config).await.map_err(|error| match error {
         StartError::Load(failure) => render::stop(failure, None, &around),
         StartError::Runtime { .. } | StartError::Python { .. } | StartError::Io(_) => Stop {

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     },
     Path,
     Choice(&'static [&'static str]),
+    /// A list of files and folders.
+    Paths,
     /// A list of targets.
     Targets,
     /// A list of modules to import.
@@ -88,7 +90,7 @@ impl Kind {
             Self::Duration { zero } => duration(text, zero).map(Value::Duration),
             Self::Choice(words) => choice(text, words).map(Value::Text),
             Self::Targets => self.item(text).map(|item| Value::List(vec![item])),
-            Self::Modules | Self::Functions => text
+            Self::Paths | Self::Modules | Self::Functions => text
                 .split(',')
                 .map(|item| self.item(item.trim()))
                 .collect::<Result<_, _>>()
@@ -113,13 +115,14 @@ impl Kind {
         match self {
             Self::Modules => module_name(text),
             Self::Functions => function_name(text),
+            Self::Paths if text.is_empty() => Err("the path is empty".into()),
             _ => Ok(text.into()),
         }
     }
 
     /// Whether a project file has a list of strings for it.
     pub(crate) fn is_list(self) -> bool {
-        matches!(self, Self::Targets | Self::Modules | Self::Functions)
+        matches!(self, Self::Paths | Self::Targets | Self::Modules | Self::Functions)
     }
 
     /// Whether a flag may be given again, to add to the first.
@@ -138,6 +141,7 @@ impl Kind {
             Self::Duration { .. } => "TIME",
             Self::Path => "PATH",
             Self::Choice(_) => "WORD",
+            Self::Paths => "PATH,...",
             Self::Targets => "TARGET",
             Self::Modules => "MODULE,...",
             Self::Functions => "MODULE:FUNCTION,...",
@@ -158,6 +162,7 @@ impl Kind {
                 "a duration: a string like \"30s\", or a number of seconds".into()
             }
             Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Paths => "a list of strings, like [\"/srv/models\"]".into(),
             Self::Targets => "a list of strings, like [\"weather.py\"]".into(),
             Self::Modules => "a list of strings, like [\"numpy\"]".into(),
             Self::Functions => "a list of strings, like [\"weather.py:warm\"]".into(),
@@ -300,6 +305,7 @@ mod tests {
             (Kind::Percent, "0%", "0%"),
             (Kind::Percent, "100", "100%"),
             (Kind::Modules, "numpy, a.b_c", "numpy a.b_c"),
+            (Kind::Paths, "/srv/my models,b", "/srv/my models b"),
             (
                 Kind::Functions,
                 "pkg.mod:warm,./a/b.py:Model.load",

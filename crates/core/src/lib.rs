@@ -6,6 +6,7 @@
 //! * [`target`]: [`Target`], the one trait by which front ends meet, and the [`Call`] it takes;
 //! * [`payload`]: the data of a call and how it is written down;
 //! * [`outcome`]: [`Outcome`] and [`Failure`], because errors are data;
+//! * [`policy`]: what an isolate may use;
 //! * [`signature`]: what a handler says about its parameters;
 //! * [`spec`]: the ways to name handlers on a command line or in a file;
 //! * [`ids`]: the names of calls and errors;
@@ -16,6 +17,7 @@
 pub mod ids;
 pub mod outcome;
 pub mod payload;
+pub mod policy;
 pub mod signature;
 pub mod spec;
 pub mod suggest;
@@ -27,6 +29,7 @@ pub use outcome::{
     Copied, Diagnostics, Failure, FailureKind, Frame, InputFault, Outcome, Responsible,
 };
 pub use payload::{Codec, Feed, MAX_ATTACHED, Payload, Pieces, Region, Rest, SHARED_FROM};
+pub use policy::{FileMode, Files, Policy, Resource};
 pub use signature::{Broken, HandlerInfo, HandlerKind, Param};
 pub use spec::TargetSpec;
 pub use target::{Call, OutcomeFuture, Target, TraceContext, about};

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Payload;
+use crate::{Payload, Resource};
 
 /// One call's end: its result or a typed failure, with what was seen on the way.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,6 +154,22 @@ pub enum Failure {
         /// Calls that ran in the worker at that time, this one included.
         running: u32,
     },
+    /// The call took more of something than its policy gives, and was stopped.
+    Limit {
+        /// Of what.
+        resource: Resource,
+        /// How much it may take, in the resource's unit.
+        limit: u64,
+        /// How much the host saw it take, where that is known: at least so much.
+        used: Option<u64>,
+    },
+    /// The call did what its policy does not let it do.
+    Denied {
+        /// What: the system call's name, or `write` with the file's name.
+        what: String,
+        /// How often it was denied something.
+        count: u64,
+    },
     /// The worker was stopped for something else than this call.
     WorkerLost {
         /// Why it was stopped.
@@ -198,6 +214,8 @@ pub enum FailureKind {
     Timeout,
     Crash,
     Exited,
+    Limit,
+    Denied,
     WorkerLost,
     Rejected,
     Cancelled,
@@ -222,7 +240,7 @@ impl Outcome {
 
 impl FailureKind {
     /// Every kind, in the order of [`Failure`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::Input,
         Self::Exception,
@@ -231,6 +249,8 @@ impl FailureKind {
         Self::Timeout,
         Self::Crash,
         Self::Exited,
+        Self::Limit,
+        Self::Denied,
         Self::WorkerLost,
         Self::Rejected,
         Self::Cancelled,
@@ -250,6 +270,8 @@ impl FailureKind {
             Self::Timeout => "timeout",
             Self::Crash => "crash",
             Self::Exited => "exited",
+            Self::Limit => "limit",
+            Self::Denied => "denied",
             Self::WorkerLost => "worker_lost",
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
@@ -282,6 +304,8 @@ impl Failure {
             Self::Timeout { .. } => FailureKind::Timeout,
             Self::Crash { .. } => FailureKind::Crash,
             Self::Exited { .. } => FailureKind::Exited,
+            Self::Limit { .. } => FailureKind::Limit,
+            Self::Denied { .. } => FailureKind::Denied,
             Self::WorkerLost { .. } => FailureKind::WorkerLost,
             Self::Rejected { .. } => FailureKind::Rejected,
             Self::Cancelled => FailureKind::Cancelled,
@@ -301,6 +325,8 @@ impl Failure {
             Self::Exception { .. }
             | Self::Result { .. }
             | Self::Exited { .. }
+            | Self::Limit { .. }
+            | Self::Denied { .. }
             | Self::Load { .. } => Responsible::Guest,
             Self::Timeout { started, .. } => {
                 if *started {
@@ -366,6 +392,22 @@ impl fmt::Display for Failure {
             Self::Exited { status, running } => {
                 write!(f, "the worker exited with status {status} while it ran this call")?;
                 others(f, *running)
+            }
+            Self::Limit { resource, limit, used } => {
+                write!(f, "the call took more {} than its limit of ", resource.noun())?;
+                resource.write_amount(f, *limit)?;
+                match used {
+                    Some(used) if used > limit => {
+                        f.write_str(" (")?;
+                        resource.write_amount(f, *used)?;
+                        f.write_str(")")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Denied { what, count: 0 | 1 } => write!(f, "the call was denied: {what}"),
+            Self::Denied { what, count } => {
+                write!(f, "the call was denied {count} times, last: {what}")
             }
             Self::WorkerLost { reason, .. } => write!(f, "the worker was stopped: {reason}"),
             Self::Rejected { reason, .. } => f.write_str(reason),

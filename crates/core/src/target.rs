@@ -49,6 +49,12 @@ pub mod about {
     pub const TRACESTATE: &str = ":tracestate";
     /// Bytes of memory that the call may take.
     pub const MEMORY: &str = ":memory";
+    /// Source code of the handler, for an isolate.
+    pub const SOURCE: &str = ":source";
+    /// The function in that source code.
+    pub const ENTRYPOINT: &str = ":entrypoint";
+    /// The [`ENTRYPOINT`] of a call that is there for the sake of the memory that it touches.
+    pub const TOUCH: &str = ":touch";
 }
 
 /// W3C trace context (`traceparent`): 16 bytes of trace id, 8 of the caller's span, flags.

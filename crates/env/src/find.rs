@@ -73,6 +73,8 @@ pub struct Environment {
     pub implementation: String,
     /// Whether it is a virtual environment.
     pub is_virtual: bool,
+    /// Where its packages are installed: `site-packages`, and what distributions have instead.
+    pub packages: Vec<PathBuf>,
     /// Who chose it.
     pub origin: Origin,
 }
@@ -170,6 +172,7 @@ fn take(executable: &Path, origin: Origin, request: &Request<'_>) -> Result<Envi
         version,
         is_virtual: facts.prefix != facts.base_prefix,
         prefix: facts.prefix,
+        packages: facts.packages,
         implementation,
         origin,
     })

@@ -28,6 +28,7 @@ print(json.dumps({
     'base_prefix': sys.base_prefix,
     'free_threaded': bool(sysconfig.get_config_var('Py_GIL_DISABLED')),
     'pointer_size': struct.calcsize('P'),
+    'packages': [p for p in sys.path if p.endswith('-packages') and p.isprintable()],
 }))";
 
 /// What an interpreter says about itself.
@@ -47,6 +48,9 @@ pub struct Facts {
     pub free_threaded: bool,
     /// Bytes in a pointer.
     pub pointer_size: u8,
+    /// The folders of `sys.path` that packages are installed in.
+    #[serde(default)]
+    pub packages: Vec<PathBuf>,
 }
 
 /// Runs `executable` in `folder` and asks it what it is.

@@ -250,7 +250,7 @@ impl Link {
 }
 
 /// A payload of a worker: its memory is mapped once nobody can change it any more.
-fn received(codec: Codec, came: Incoming, limit: u64) -> io::Result<Payload> {
+pub(crate) fn received(codec: Codec, came: Incoming, limit: u64) -> io::Result<Payload> {
     let mut memory = came.descriptors.into_iter();
     let mut payload = Payload::new(codec, came.bytes);
     if let Some(length) = came.shared {

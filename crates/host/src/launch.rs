@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
+    path::Path,
     time::Duration,
 };
 
@@ -63,9 +64,9 @@ pub(crate) struct LaunchedZygote {
 }
 
 /// Three pipes: our ends, theirs.
-struct Pipes {
-    ours: [pipe::Receiver; 3],
-    theirs: [OwnedFd; 3],
+pub(crate) struct Pipes {
+    pub(crate) ours: [pipe::Receiver; 3],
+    pub(crate) theirs: [OwnedFd; 3],
 }
 
 /// Makes a worker with a status page of `slots` slots, as the pool's image has it at present; waits
@@ -142,21 +143,26 @@ async fn spawn(
     output: [OwnedFd; 2],
     descriptors: Vec<OwnedFd>,
 ) -> io::Result<Process> {
-    let runtime = config.runtime.clone().into();
     nursery::spawn(Spawn {
         program: config.python.clone(),
-        // -P: the working folder is not put into sys.path; the runtime does it where wanted.
-        arguments: ["-P".into(), "-c".into(), BOOTSTRAP.into(), runtime, entry.into()].into(),
+        // The working folder is not put into sys.path; the runtime does it where wanted.
+        arguments: arguments("-P", &config.runtime, entry),
         working_dir: config.working_dir.clone(),
         environment,
+        only_these: false,
         output,
         descriptors,
     })
     .await
 }
 
+/// What Python is started with.
+pub(crate) fn arguments(mode: &str, runtime: &Path, entry: &str) -> Vec<OsString> {
+    [mode.into(), "-c".into(), BOOTSTRAP.into(), runtime.into(), entry.into()].into()
+}
+
 impl Pipes {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let pipe = || {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
             Ok::<_, io::Error>((pipe::Receiver::from_owned_fd(ours)?, theirs))

@@ -29,6 +29,7 @@ mod output;
 mod pool;
 mod queue;
 mod sampler;
+pub mod sandbox;
 mod settle;
 mod stacks;
 mod state;

@@ -94,6 +94,7 @@ pub(crate) fn image(
         leave_out,
         environment: restored,
         blas_threads: blas_threads(config),
+        jail: None,
     };
     (image, variables)
 }

@@ -134,7 +134,7 @@ async fn a_large_call_beside_sleeping_ones_is_sent_once() {
     let sleeper = call(&pool, "async", "sleep 3000 s", LONG);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut body = b"echo 0 large ".to_vec();
-    body.resize(60 << 20, b' ');
+    body.resize(16 << 20, b' ');
     let outcome = call_bytes(&pool, "sync", body, LONG).await;
     assert!(outcome.result.is_ok(), "{outcome:?}");
     assert_eq!(outcome.diagnostics.attempts, 1);

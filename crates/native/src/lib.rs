@@ -6,7 +6,12 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
-    use exuvia_python::{command::main, pool::Pool, results::Results};
+    use exuvia_python::{
+        command::main,
+        pool::Pool,
+        results::Results,
+        sandbox::{Bundle, Running, Sandbox, sandbox_support},
+    };
     #[pymodule_export]
     use exuvia_runtime::Probe;
     #[pymodule_export]

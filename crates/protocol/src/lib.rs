@@ -22,7 +22,7 @@ pub use connection::{
     Connection, Event, Incoming, IncomingCall, IncomingResult, Outgoing, OutgoingCall, Role, ToSend,
 };
 pub use message::{Hello, Limits, Load, LoadTarget, Ready};
-pub use zygote::{Image, Imported, Report, Said};
+pub use zygote::{Image, Imported, Isolate, Jail, Report, Said};
 
 /// The version of the protocol this crate speaks.
 pub const PROTOCOL: u32 = 4;

@@ -71,7 +71,8 @@ fn shorten(failure: &Failure, budget: usize) -> Failure {
             frames.truncate(kept(frames, budget));
             cut_frames(frames, budget);
         }
-        Failure::Exited { .. } | Failure::Cancelled => {}
+        Failure::Denied { what, .. } => cut(what, budget / 2),
+        Failure::Exited { .. } | Failure::Limit { .. } | Failure::Cancelled => {}
     }
     failure
 }

@@ -12,6 +12,10 @@ pub const MAX_PACKET: usize = 64 << 10;
 /// crash pipe, status page.
 pub const FORK_DESCRIPTORS: usize = 5;
 
+/// Descriptors that go with a request for an isolate: those of a fork, and a packet socket for its
+/// [`Said`] once it is closed in.
+pub const ISOLATE_DESCRIPTORS: usize = FORK_DESCRIPTORS + 1;
+
 /// Instructions beyond what to import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -23,6 +27,43 @@ pub struct Image {
     pub environment: Vec<(String, Option<String>)>,
     /// Threads of numeric libraries in each worker.
     pub blas_threads: u32,
+    /// For isolates: the root that the image has for itself.
+    #[serde(default)]
+    pub jail: Option<Jail>,
+}
+
+/// The root of an image whose forks are isolates (`docs/sandbox.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jail {
+    /// The tier's word.
+    pub tier: String,
+    /// Files and folders that are there, read-only, at the same paths.
+    pub view: Vec<String>,
+    /// The folder with unpacked bundles.
+    pub store: Option<String>,
+    /// User and group to become, of a host that is root.
+    pub user: Option<(u32, u32)>,
+}
+
+/// A request for an isolate: what holds for all of its life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolate {
+    /// The bundle's folder in the store.
+    pub bundle: Option<String>,
+    /// Whether `/session` may be written.
+    pub writable: bool,
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Files and folders.
+    pub inodes: u64,
+    /// Bytes of memory beyond the image's.
+    pub memory: u64,
+    /// Threads.
+    pub threads: u32,
+    /// Where `/session` is a folder of the host's: where there are no namespaces.
+    pub session: Option<String>,
+    /// The layers, as `exuvia_jail` numbers them.
+    pub layers: u32,
 }
 
 /// One packet of a zygote. The first one is a [`Hello`].
@@ -54,6 +95,17 @@ pub enum Said {
         /// The machine is short of something: it may be possible later.
         passing: bool,
     },
+    /// Of an isolate, on the socket it was given for that: it is closed in. The listener for its
+    /// refused system calls comes with the packet, and its `/session` where that is its own.
+    Confined {
+        /// Bytes of private memory the image had.
+        baseline: u64,
+    },
+    /// Of an isolate: it could not be closed in, and has run nothing.
+    Unconfined {
+        /// Why, in words.
+        why: String,
+    },
 }
 
 /// How long one import took.
@@ -76,8 +128,28 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// The one thing a host asks of a ready zygote.
+/// Asks a ready zygote for a worker.
 pub const FORK: &[u8] = b"fork";
+
+// === impl Isolate ===
+
+impl Isolate {
+    /// The packet.
+    ///
+    /// # Errors
+    /// It would be too long.
+    pub fn packet(&self) -> Result<Vec<u8>, ProtocolError> {
+        fitting(message::write(0, self)?)
+    }
+
+    /// Reads a packet that is not [`FORK`].
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn read(packet: &[u8]) -> Result<Self, ProtocolError> {
+        message::read(0, packet)
+    }
+}
 
 // === impl Said ===
 

@@ -88,13 +88,13 @@ impl<'py> Arguments<'_, 'py> {
         })
     }
 
-    fn required(&self, name: &'static str) -> PyResult<Argument<'py>> {
+    pub(crate) fn required(&self, name: &'static str) -> PyResult<Argument<'py>> {
         let missing = || PyTypeError::new_err(format!("{name} is missing"));
         let value = self.0.get_item(name)?.ok_or_else(missing)?;
         Ok(Argument { name, value })
     }
 
-    fn optional(&self, name: &'static str) -> PyResult<Option<Argument<'py>>> {
+    pub(crate) fn optional(&self, name: &'static str) -> PyResult<Option<Argument<'py>>> {
         Ok(Some(self.required(name)?).filter(|argument| !argument.value.is_none()))
     }
 }
@@ -183,7 +183,7 @@ impl<'py> Argument<'py> {
     }
 
     /// Bytes, or text like `300MiB`.
-    fn size(&self) -> PyResult<u64> {
+    pub(crate) fn size(&self) -> PyResult<u64> {
         let Ok(text) = self.value.cast::<PyString>() else {
             return self.whole(1).map_err(|error| {
                 let expected = "a number of bytes above 0 or text like \"300MiB\"";
@@ -224,11 +224,11 @@ impl<'py> Argument<'py> {
         })
     }
 
-    fn path(&self) -> PyResult<PathBuf> {
+    pub(crate) fn path(&self) -> PyResult<PathBuf> {
         self.value.extract().map_err(|_| self.wrong_kind("a path"))
     }
 
-    fn paths(&self) -> PyResult<Vec<PathBuf>> {
+    pub(crate) fn paths(&self) -> PyResult<Vec<PathBuf>> {
         self.value.extract().map_err(|_| self.wrong_kind("a list of paths"))
     }
 
@@ -241,7 +241,7 @@ impl<'py> Argument<'py> {
         items.map(|item| item?.extract().map_err(|_| self.wrong_kind(expected))).collect()
     }
 
-    fn modules(&self) -> PyResult<Vec<String>> {
+    pub(crate) fn modules(&self) -> PyResult<Vec<String>> {
         let names = self.texts("a list of names of modules, like [\"numpy\"]")?;
         for name in &names {
             let parsed = TargetSpec::parse(name).ok();

@@ -2,13 +2,15 @@
 //!
 //! * [`command`]: the `exuvia` command;
 //! * [`pool`]: a pool of workers inside a Python program; `config` reads its arguments, `result`
-//!   turns its answers into objects and exceptions, [`results`] those of generators.
+//!   turns its answers into objects and exceptions, [`results`] those of generators;
+//! * [`sandbox`]: a sandbox inside a Python program.
 
 pub mod command;
 mod config;
 pub mod pool;
 mod result;
 pub mod results;
+pub mod sandbox;
 
 use std::path::PathBuf;
 

@@ -302,7 +302,7 @@ impl Drop for Pool {
 }
 
 /// A call with these arguments, and what was copied for it.
-fn outgoing<'py>(
+pub(crate) fn outgoing<'py>(
     args: &Bound<'py, PyTuple>,
     kwargs: &Bound<'py, PyDict>,
     timeout: Option<Bound<'py, PyAny>>,

@@ -121,8 +121,5 @@ impl Data {
 
 /// A copy of `bytes` that may be written to.
 pub(crate) fn private(bytes: &[u8]) -> io::Result<Buffer> {
-    match bytes {
-        [] => Ok(Buffer::from(Bytes::new())),
-        bytes => Origin::mapped(&Sealed::holding(bytes)?),
-    }
+    Origin::copied(bytes)
 }

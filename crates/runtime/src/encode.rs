@@ -156,10 +156,9 @@ pub(crate) fn outgoing(spilled: Spilled) -> Outgoing {
 
 /// A payload of bytes and of what they refer to.
 pub(crate) fn held(out: &[u8], attached: Vec<Sealed>) -> io::Result<Outgoing> {
-    let mut payload = match out.len() {
-        0..=SHARED_FROM => Outgoing::from(Bytes::copy_from_slice(out)),
-        _ => outgoing(Spilled::Many(Sealed::holding(out)?)),
-    };
+    let mut spill = Spill::new(SHARED_FROM);
+    spill.write_all(out)?;
+    let mut payload = outgoing(spill.finish()?);
     payload.descriptors.extend(attached.iter().map(|sealed| sealed.memory().clone()));
     Ok(payload)
 }

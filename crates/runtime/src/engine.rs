@@ -7,6 +7,7 @@
 mod about;
 mod answer;
 mod socket;
+mod source;
 mod streams;
 
 use std::{
@@ -122,6 +123,9 @@ pub struct Engine {
     names: RefCell<Vec<String>>,
     /// Whether a library for traces knows of a call.
     traced: Cell<bool>,
+    /// This is an isolate: its code may come with a call, and what it prints is complete when the
+    /// call ends.
+    confined: Cell<bool>,
     /// The host has no more calls: what is open is ended, then this worker ends.
     draining: Cell<bool>,
     ended: Cell<bool>,
@@ -352,6 +356,7 @@ impl Engine {
             current: RefCell::default(),
             names: RefCell::default(),
             traced: Cell::new(false),
+            confined: Cell::new(false),
             draining: Cell::new(false),
             ended: Cell::new(false),
         })
@@ -398,7 +403,7 @@ impl Engine {
     }
 
     /// Runs a call to its end, or to its first suspension.
-    fn run(slf: &Bound<'_, Self>, call: IncomingCall) -> PyResult<()> {
+    fn run(slf: &Bound<'_, Self>, mut call: IncomingCall) -> PyResult<()> {
         let this = slf.borrow();
         let py = slf.py();
         if !this.claims().claim(call.slot, call.call) {
@@ -409,6 +414,11 @@ impl Engine {
         this.current_call.call1(py, (running.public,))?;
         this.current.replace(Some(Current::of(&running)));
         this.trace(python, &running)?;
+        if this.confined.get()
+            && let Err(failure) = this.define(python, &mut call, &mut running)?
+        {
+            return this.fail(&running, &failure);
+        }
         let bound = this.bound(python, call, &mut running)?;
         let (function, is_async, arguments) = match bound {
             Ok(bound) => bound,

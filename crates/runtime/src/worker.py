@@ -30,6 +30,11 @@ FIRST = frozenset(sys.modules)
 # Whether this process was forked from a zygote, whose garbage is collected.
 forked = False
 
+# See `define`.
+TOUCH = ":touch"
+# Whether this is an isolate of code that nobody vouches for.
+confined = False
+
 # Told by the runtime: what kind of table an annotation asks for.
 table_target = None
 # Told by the runtime: gives a module of type plans, `compile` or `schema`.
@@ -71,7 +76,7 @@ class Output(io.TextIOWrapper):
     _said = 0
 
     def write(self, text):
-        call = current_call.get()
+        call = 0 if confined else current_call.get()
         if call != self._said:
             self._said = call
             super().write(f"{MARK}exuvia:{call:x}{MARK}")
@@ -100,7 +105,7 @@ def load(search_path, targets, preload, warm, tolerant):
     Where it is `tolerant`, targets that do not load are told and left out, as long as one does.
     """
     # In the image it was set, and imports may have changed it since.
-    if not forked:
+    if confined or not forked:
         sys.path[:0] = search_path
     for name in preload:
         import_preload(name)
@@ -117,7 +122,8 @@ def load(search_path, targets, preload, warm, tolerant):
             broken.append((error, module_name, file))
     if broken and not plans:
         raise broken[0][0]
-    if not plans:
+    # To an isolate the code may come with the call.
+    if not plans and not (confined and not targets):
         shown = ", ".join(file or module_name for module_name, file, _ in targets)
         raise LoadError(
             f"no handlers in {shown}: a module's handlers are the functions listed in its "
@@ -173,6 +179,41 @@ def declared(module, handlers, shown):
         elif not hasattr(module, wanted):
             raise LoadError(f"`__routes__[{route!r}]` in {shown}: {missing(module, wanted, shown)}")
     return routes
+
+
+def define(source, attribute):
+    """The plan of the handler in source code that came with its call.
+
+    That is the function named, or `handler` where there is one; else the code itself, whose result
+    is the value of its last line. What the code raises goes through. `TOUCH` is no function, but
+    says that the call is there for the sake of the memory that it touches.
+    """
+    import ast
+    import linecache
+
+    name, file = "main", "/app/main.py"
+    if attribute == TOUCH:
+        name, file, attribute = TOUCH, TOUCH, None
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    module = types.ModuleType(name)
+    module.__file__ = file
+    sys.modules[name] = module
+    tree = ast.parse(source, file)
+    last = tree.body[-1] if tree.body else None
+    value = None
+    if attribute is None and isinstance(last, ast.Expr):
+        tree.body.pop()
+    exec(compile(tree, file, "exec"), vars(module))
+    if attribute is None and callable(vars(module).get("handler")):
+        attribute = "handler"
+    if attribute is not None:
+        [(name, function)] = select(module, attribute, file)
+        return plan("main", name, function)
+    if isinstance(last, ast.Expr):
+        value = eval(compile(ast.Expression(last.value), file, "eval"), vars(module))
+    if name == TOUCH:
+        del sys.modules[name], linecache.cache[file]
+    return plan("main", "main", lambda: value)
 
 
 def describe_handlers(plans):
@@ -512,7 +553,7 @@ def trace_call(said):
 
 def run(engine):
     """Turns the engine until the host is done with this worker."""
-    if engine.has_async:
+    if engine.has_async or confined:
         run_loop(engine)
     else:
         while engine.turn(-1, -1) is not None:
@@ -572,6 +613,13 @@ async def gather(generator):
     """All that an async generator yields, for a caller that wants it whole."""
     async with contextlib.aclosing(generator) as values:
         return [value async for value in values]
+
+
+def flush():
+    """Writes what is held back of the standard streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def main(engine, stacks_signal):

@@ -151,11 +151,33 @@ def rehearse(worker):
         """For the form."""
 
     for _ in range(3):
+        worker.define("None", worker.TOUCH)
         worker.plan("module", "handler", handler)
         try:
             raise LookupError
         except LookupError as error:
             worker.describe(error, error.__traceback__)
+
+
+# What programs expect of a system beside Python: libraries, time zones, certificates.
+SYSTEM = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo"),
+    *("/etc/ld.so.cache", "/etc/localtime", "/etc/ssl", "/usr/share/ca-certificates"),
+)
+
+
+def own_files():
+    """Files and folders that this Python and our runtime need: what an isolate is shown of them."""
+    needed = [*SYSTEM, *sys.path]
+    for prefix in (sys.prefix, sys.base_prefix):
+        # All of /usr is more than Python.
+        wide = os.path.realpath(prefix) in ("/", "/usr", "/usr/local")
+        needed.append(os.path.join(prefix, "lib") if wide else prefix)  # noqa: PTH118
+    needed += [sys.executable, os.path.realpath(sys.executable)]
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        needed += {line.split(maxsplit=5)[-1].strip() for line in maps if "/" in line}
+    is_there = [name for name in needed if os.path.isabs(name) and os.path.exists(name)]  # noqa: PTH117, PTH110
+    return sorted({name for path in is_there for name in (path, os.path.realpath(path))})
 
 
 # === importing ===
@@ -378,6 +400,7 @@ def main(worker, zygote, stacks_signal):
     worker.prepare(stacks_signal)
     if fill(worker, zygote) and zygote.serve():
         worker.forked = True
+        worker.confined = zygote.confined
         after_fork()
         worker.work(zygote.engine())
         worker.leave()
@@ -388,7 +411,7 @@ def main(worker, zygote, stacks_signal):
 def fill(worker, zygote):
     """Does what the host asks for; says whether the image is complete."""
     began = time.monotonic_ns()
-    request = types.SimpleNamespace(**zygote.request(sys.version.split()[0]))
+    request = types.SimpleNamespace(**zygote.request(sys.version.split()[0], own_files()))
     try:
         modules, notes = warm(worker, request, zygote.imported)
     except ThreadsError as error:

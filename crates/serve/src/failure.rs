@@ -61,7 +61,10 @@ pub(crate) fn status(failure: &Failure) -> u16 {
         Failure::Exception { .. } | Failure::Result { .. } | Failure::Host { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
-        Failure::Crash { .. } | Failure::Exited { .. } => StatusCode::BAD_GATEWAY,
+        Failure::Crash { .. }
+        | Failure::Exited { .. }
+        | Failure::Limit { .. }
+        | Failure::Denied { .. } => StatusCode::BAD_GATEWAY,
         Failure::Timeout { started: true, .. } => StatusCode::GATEWAY_TIMEOUT,
         Failure::Timeout { started: false, .. }
         | Failure::WorkerLost { .. }
@@ -82,6 +85,8 @@ fn title(kind: FailureKind) -> &'static str {
         FailureKind::Timeout => "The call took too long",
         FailureKind::Crash => "The worker crashed",
         FailureKind::Exited => "The worker ended itself",
+        FailureKind::Limit => "The call took more than its limit",
+        FailureKind::Denied => "The call did what it may not do",
         FailureKind::WorkerLost => "The worker was lost",
         FailureKind::Rejected => "The call was not taken",
         FailureKind::Cancelled => "The caller went away",
@@ -140,6 +145,15 @@ fn members(failure: &Failure, expose: bool, more: &mut Map<String, Value>) {
         }
         Failure::Crash { signal, .. } => put("signal", json!(signal)),
         Failure::Exited { status, .. } => put("exit_status", json!(status)),
+        Failure::Limit { resource, limit, used } => {
+            put("resource", json!(resource));
+            put("limit", json!(limit));
+            put("used", json!(used));
+        }
+        Failure::Denied { what, count } => {
+            put("denied", json!(what));
+            put("count", json!(count));
+        }
         Failure::WorkerLost { retryable, .. } => put("retryable", json!(retryable)),
         _ => {}
     }

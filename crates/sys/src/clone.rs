@@ -27,6 +27,14 @@ pub enum Side {
 /// `PR_GET_TID_ADDRESS`, which the libc crate does not name.
 const PR_GET_TID_ADDRESS: libc::c_int = 40;
 
+/// The flags that a caller may add.
+const NAMESPACES: u64 = (libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS) as u64;
+
 /// How many threads this process has, as the kernel counts.
 ///
 /// # Errors
@@ -38,7 +46,8 @@ pub fn threads() -> io::Result<u64> {
 }
 
 /// Forks: the child is a copy of this process and a child of this process's parent, in particular
-/// of the very thread that started this process.
+/// of the very thread that started this process. `namespaces` are the `CLONE_NEW*` flags of those
+/// that it has for itself; 0: none.
 ///
 /// # Errors
 /// As `clone`: `EINVAL` in the first process of a namespace, `EPERM` where a filter forbids it. More
@@ -48,7 +57,7 @@ pub fn threads() -> io::Result<u64> {
 /// Whatever in this process must be told of a fork (an interpreter) is to be told by the caller,
 /// before and after, on both sides. A thread that starts between the check and the call would be
 /// gone in the child, with the locks it held.
-pub unsafe fn clone_to_parent() -> io::Result<Side> {
+pub unsafe fn clone_to_parent(namespaces: u64) -> io::Result<Side> {
     let count = threads()?;
     if count != 1 {
         return Err(io::Error::other(format!("the process has {count} threads")));
@@ -65,7 +74,7 @@ pub unsafe fn clone_to_parent() -> io::Result<Side> {
         | libc::CLONE_CHILD_SETTID
         | libc::CLONE_CHILD_CLEARTID
         | libc::SIGCHLD;
-    let flags = flags as libc::c_ulong;
+    let flags = flags as libc::c_ulong | (namespaces & NAMESPACES) as libc::c_ulong;
     let mut pidfd: libc::c_int = -1;
     let (no_stack, no_tls) = (0 as libc::c_ulong, 0 as libc::c_ulong);
     // JUSTIFICATION: no safe interface makes a sibling.
@@ -95,11 +104,12 @@ pub unsafe fn clone_to_parent() -> io::Result<Side> {
 
 /// Makes the child of [`clone_to_parent`] a worker: it dies with `parent`'s thread, has a process
 /// group and a name of its own, and `descriptors` as 1, 2, 3 and so on; from 3 on they are
-/// close-on-exec.
+/// close-on-exec. In a pid namespace of its own nobody can tell who its parent is (`None`): the end
+/// of its socket tells it that the host is gone.
 ///
 /// # Errors
 /// `parent` is gone; as `dup3`.
-pub fn become_worker(parent: u32, name: &CStr, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+pub fn become_worker(parent: Option<u32>, name: &CStr, descriptors: Vec<OwnedFd>) -> io::Result<()> {
     let done = |result: libc::c_int| match result {
         -1 => Err(io::Error::last_os_error()),
         value => Ok(value),
@@ -111,7 +121,7 @@ pub fn become_worker(parent: u32, name: &CStr, descriptors: Vec<OwnedFd>) -> io:
     unsafe {
         done(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
         // The parent may have died before the line above.
-        if libc::getppid() as u32 != parent {
+        if parent.is_some_and(|parent| libc::getppid() as u32 != parent) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         done(libc::setpgid(0, 0))?;
@@ -129,6 +139,20 @@ pub fn become_worker(parent: u32, name: &CStr, descriptors: Vec<OwnedFd>) -> io:
         }
     }
     Ok(())
+}
+
+/// Closes every descriptor from `first` on.
+///
+/// # Errors
+/// A kernel before 5.9.
+///
+/// # Safety
+/// Whatever owns one of them must never use or close it again: it would be somebody else's.
+pub unsafe fn close_from(first: u32) -> io::Result<()> {
+    // JUSTIFICATION: no safe interface closes what it does not own.
+    // SAFETY: the caller's, as above.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Ends this process at once: nothing of what its parent prepared is run or written.

@@ -30,8 +30,10 @@ pub struct Spawn {
     pub arguments: Vec<OsString>,
     /// Where it starts.
     pub working_dir: PathBuf,
-    /// Variables to set beside the inherited ones.
+    /// Variables to set.
     pub environment: Vec<(OsString, OsString)>,
+    /// Whether it gets these alone, and not those of this process beside them.
+    pub only_these: bool,
     /// Standard output and standard error.
     pub output: [OwnedFd; 2],
     /// Given to the child as descriptors 3, 4, 5 and so on; it gets no others.
@@ -74,10 +76,13 @@ pub fn spawn(request: Spawn) -> io::Result<Process> {
     let descriptors = request.descriptors;
     let parent = std::process::id();
     let mut command = Command::new(&request.program);
+    if request.only_these {
+        command.env_clear();
+    }
     command
+        .envs(request.environment)
         .args(&request.arguments)
         .current_dir(&request.working_dir)
-        .envs(request.environment)
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr)
@@ -349,6 +354,7 @@ mod tests {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
         let error = write.try_clone().expect("dup");
         let process = spawn(Spawn {
+            only_these: false,
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
             working_dir: "/".into(),
@@ -396,6 +402,7 @@ mod tests {
             };
             drop(below);
             let missing = spawn(Spawn {
+                only_these: false,
                 program: "/nowhere/program".into(),
                 arguments: vec![],
                 working_dir: "/".into(),

@@ -8,13 +8,16 @@ use std::{
     io::{self, Write},
     os::fd::OwnedFd,
     ptr::NonNull,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create},
-    mm::{MapFlags, ProtFlags, mmap, munmap},
+    mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
 };
 
 /// With these nobody can change what is in the memory, nor its size, nor the seals.
@@ -124,7 +127,7 @@ impl Spill {
     /// Nothing yet.
     #[must_use]
     pub fn new(threshold: usize) -> Self {
-        Self { few: Vec::new(), many: None, threshold }
+        Self { few: Vec::new(), many: None, threshold: sharing_from(threshold) }
     }
 
     /// The same for `length` bytes, if what is said of them is true.
@@ -132,6 +135,7 @@ impl Spill {
     /// # Errors
     /// As [`MemoryWriter::new`].
     pub fn expecting(length: u64, threshold: usize) -> io::Result<Self> {
+        let threshold = sharing_from(threshold);
         let few = usize::try_from(length).ok().filter(|length| *length <= threshold);
         let many = if few.is_some() { None } else { Some(MemoryWriter::new()?) };
         Ok(Self { few: Vec::with_capacity(few.unwrap_or(0)), many, threshold })
@@ -172,6 +176,18 @@ impl Write for Spill {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// From now on what this process gathers in a [`Spill`] stays in it: it can make no memory for
+/// others.
+pub fn keep_here() {
+    KEEPS.store(true, Ordering::Relaxed);
+}
+
+static KEEPS: AtomicBool = AtomicBool::new(false);
+
+fn sharing_from(threshold: usize) -> usize {
+    if KEEPS.load(Ordering::Relaxed) { usize::MAX } else { threshold }
 }
 
 // === impl Sealed ===
@@ -240,6 +256,18 @@ impl Sealed {
 // === impl PrivateMap ===
 
 impl PrivateMap {
+    /// A copy of these bytes, at least one.
+    ///
+    /// # Errors
+    /// As `mmap`; there are none.
+    pub fn holding(bytes: &[u8]) -> io::Result<Self> {
+        let map = Map::anonymous(bytes.len())?;
+        // JUSTIFICATION: a mapping is reached only by its address.
+        // SAFETY: it is writable, as long as `bytes`, just made, and so apart from them.
+        unsafe { map.start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(Self(map))
+    }
+
     /// Where it begins. It is there as long as this value is.
     #[must_use]
     pub fn start(&self) -> NonNull<u8> {
@@ -257,6 +285,16 @@ impl PrivateMap {
 // === impl Map ===
 
 impl Map {
+    fn anonymous(length: usize) -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // JUSTIFICATION: memory of its own pages is only had by mapping it.
+        // SAFETY: a fresh mapping chosen by the kernel overlaps nothing.
+        let start =
+            unsafe { mmap_anonymous(std::ptr::null_mut(), length, access, MapFlags::PRIVATE)? };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, length })
+    }
+
     fn new(memory: &OwnedFd, length: u64, access: ProtFlags, how: MapFlags) -> io::Result<Self> {
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // JUSTIFICATION: another process's memory is only had by mapping it.

@@ -112,6 +112,7 @@ impl Engine {
 
     /// Ends are written together, as many as come within [`TOGETHER`].
     pub(super) fn ended_call(&self, running: &Running) -> PyResult<()> {
+        Python::attach(|py| self.flush(self.python.bind(py)))?;
         self.claims().finish(running.slot, running.call);
         let now = Instant::now();
         if let Some(handler) = self.handlers.borrow().get(running.handler as usize) {

@@ -54,14 +54,25 @@ impl Origin {
         if sealed.length() == 0 {
             return Ok(Buffer::from_vec(Vec::<u8>::new()));
         }
-        let map = sealed.private()?;
+        Ok(Self::owned(sealed.private()?))
+    }
+
+    /// The same of a copy.
+    pub fn copied(bytes: &[u8]) -> io::Result<Buffer> {
+        match bytes {
+            [] => Ok(Buffer::from_vec(Vec::<u8>::new())),
+            bytes => Ok(Self::owned(PrivateMap::holding(bytes)?)),
+        }
+    }
+
+    fn owned(map: PrivateMap) -> Buffer {
         let (start, length) = (map.start(), map.len());
         ranges().insert(start.as_ptr() as usize, start.as_ptr() as usize + length);
         let origin = Arc::new(Self(map));
         // JUSTIFICATION: Arrow takes foreign memory by its address only.
         // SAFETY: the map is readable, `length` bytes long and stays until `origin` is dropped,
         // which the buffer holds. That Python writes to it: see `Origin`.
-        Ok(unsafe { Buffer::from_custom_allocation(start, length, origin) })
+        unsafe { Buffer::from_custom_allocation(start, length, origin) }
     }
 }
 

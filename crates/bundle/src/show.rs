@@ -1,0 +1,58 @@
+//! Values as people read them.
+
+use std::{fmt, time::Duration};
+
+/// How many characters of a text from a bundle are shown.
+const MOST: usize = 200;
+
+/// Text from a bundle, fit for a terminal: control characters escaped, and cut where it is long.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(MOST) {
+            if c.is_control() || is_steering(c) {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        if self.0.chars().nth(MOST).is_some() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+/// Characters that turn the direction of the text around them.
+fn is_steering(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A size in the largest unit that keeps it whole.
+pub(crate) fn size(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes.trailing_zeros() >= shift && bytes > 0 {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes}B")
+}
+
+/// A time as people write it.
+pub(crate) fn duration(time: Duration) -> String {
+    match time.as_micros() {
+        micros if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
+        micros if micros % 1_000 == 0 => format!("{}ms", micros / 1_000),
+        micros => format!("{micros}us"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_a_bundle_cannot_steer_a_terminal() {
+        assert_eq!(Shown("a\u{1b}[2Jb\nc\u{202e}d").to_string(), "a\\u{1b}[2Jb\\nc\\u{202e}d");
+        assert_eq!(Shown(&"x".repeat(201)).to_string(), format!("{}…", "x".repeat(200)));
+        assert_eq!(Shown("größer.py").to_string(), "größer.py");
+    }
+}

@@ -1,0 +1,6 @@
+//! The seccomp filter of an isolate.
+
+pub(crate) mod bpf;
+pub(crate) mod calls;
+pub(crate) mod rules;
+pub(crate) mod writers;
