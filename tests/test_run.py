@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import jsonschema
+import jsonschema_rs
 import pytest
 from conftest import Completed
-from processes import ROOT, in_session, wait_until
+from processes import ROOT, descendants, in_session, wait_until
 
 BUNDLES = ROOT / "examples/bundles"
 SCHEMA = json.loads((ROOT / "docs/outcome.schema.json").read_text())
@@ -92,7 +92,7 @@ def outcome(done: Completed) -> dict[str, Any]:
     """The outcome on stdout, which is all that is there, and as its schema says."""
     assert done.stdout.count("\n") == 1, (done.stdout, done.stderr)
     document: dict[str, Any] = json.loads(done.stdout)
-    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    jsonschema_rs.Draft202012Validator(SCHEMA).validate(document)
     return document
 
 
@@ -397,6 +397,21 @@ def test_what_code_prints_is_there_before_it_ends(
         assert host.wait(10) == 143
 
 
+def test_a_reader_that_does_not_read_keeps_no_code_running(
+    exuvia_bin: Path, project_python: Path, write: Write
+) -> None:
+    # More than a pipe holds, and less than the code may print.
+    code = write("p.py", "print('x' * 500_000, flush=True)\nwhile True: pass")
+    command = [str(exuvia_bin), "run", str(code), "--python", str(project_python)]
+    with subprocess.Popen([*command, "--wall", "1s"], stderr=subprocess.PIPE) as host:
+        wait_until("its processes to start", lambda: len(descendants(host.pid)) > 1, 10)
+        wait_until("its processes to end", lambda: not descendants(host.pid), 20)
+        assert host.stderr
+        text = host.stderr.read()
+        assert (host.wait(10), text.count(b"x") >= 500_000) == (5, True)
+        assert b"longer than its limit of 1s" in text
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_at_once_and_leaves_nothing(
     exuvia_bin: Path, project_python: Path, write: Write, tmp_path: Path, number: int, code: int
@@ -454,6 +469,7 @@ def test_files_are_shown_where_the_operator_says_so(exuvia: Exuvia, write: Write
     assert "FileNotFoundError" in said(exuvia("run", code), 1)
     assert exuvia("run", code, "--view", "data").stdout == '"shown"\n'
     assert "--view: nowhere cannot be shown" in said(exuvia("run", code, "--view", "nowhere"), 2)
+    assert "--view: / cannot be shown" in said(exuvia("run", code, "--view", "/"), 2)
 
 
 # === packages, limits, the machine ===

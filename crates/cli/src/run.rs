@@ -250,7 +250,14 @@ impl Asked {
                 let origin = self.settings.origin("view");
                 Stop::usage(format!("{origin}: {text} cannot be shown: {error}"))
             };
-            path.metadata().and_then(|_| std::path::absolute(&path)).map_err(wrong)
+            match path.canonicalize() {
+                Ok(place) if place.parent().is_none() => {
+                    Err(wrong(io::Error::other("to show all files is no sandbox")))
+                }
+                // Links on the way are shown as links.
+                Ok(_) => std::path::absolute(&path).map_err(wrong),
+                Err(error) => Err(wrong(error)),
+            }
         };
         self.settings.list("view").iter().map(path).collect()
     }
@@ -307,12 +314,17 @@ pub(crate) fn is_root() -> bool {
 impl Prepared {
     /// The error of a sandbox that did not start.
     fn unstarted(&self, error: StartError) -> Stop {
-        let stop = match error {
-            StartError::Load(failure) => render::stop(failure, None, &self.around(&[])),
-            error => Stop::new(Exit::NoPython, error.to_string()),
-        };
-        let message = format!("{}\npython: {}", plain(&stop.message), self.environment);
-        Stop { message, ..stop }
+        match error {
+            StartError::Load(failure) => {
+                let stop = render::stop(failure, None, &self.around(&[]));
+                Stop { message: plain(&stop.message), ..stop }
+            }
+            error => {
+                let message =
+                    format!("{}\npython: {}", plain(&error.to_string()), self.environment);
+                Stop::new(Exit::NoPython, message)
+            }
+        }
     }
 
     fn around<'a>(&'a self, targets: &'a [String]) -> Around<'a> {

@@ -68,7 +68,14 @@ fn version_and_help_are_data() {
     let bench = Bench::new(&[]);
     let version = format!("exuvia {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(bench.run(&["--version"]), (0, version, String::new()));
-    for args in [&["--help"][..], &["help", "call"], &["serve", "--help"], &["help"]] {
+    for args in [
+        &["--help"][..],
+        &["help", "call"],
+        &["serve", "--help"],
+        &["run", "--help"],
+        &["bundle", "--help"],
+        &["help"],
+    ] {
         let (code, stdout, stderr) = bench.run(args);
         assert_eq!((code, stderr.as_str()), (0, ""), "{args:?}");
         assert!(stdout.contains("Examples:"), "{stdout}");
@@ -89,6 +96,10 @@ fn a_slip_in_a_command_or_flag_is_recognised() {
             "a similar value exists: 'parquet'",
         ),
         (&["call"], "<TARGET>"),
+        (&["run"], "<CODE>"),
+        (&["run", "a.py", "--memroy", "1"], "a similar argument exists: '--memory'"),
+        (&["bundle", "chek", "a"], "a similar subcommand exists: 'check'"),
+        (&["policy"], "Usage: exuvia policy <COMMAND>"),
         (&[], "Usage: exuvia <COMMAND>"),
     ] {
         let (code, stdout, stderr) = bench.run(args);

@@ -146,7 +146,7 @@ async fn spawn(
     nursery::spawn(Spawn {
         program: config.python.clone(),
         // The working folder is not put into sys.path; the runtime does it where wanted.
-        arguments: arguments("-P", &config.runtime, entry),
+        arguments: arguments(&["-P"], &config.runtime, entry),
         working_dir: config.working_dir.clone(),
         environment,
         only_these: false,
@@ -157,8 +157,10 @@ async fn spawn(
 }
 
 /// What Python is started with.
-pub(crate) fn arguments(mode: &str, runtime: &Path, entry: &str) -> Vec<OsString> {
-    [mode.into(), "-c".into(), BOOTSTRAP.into(), runtime.into(), entry.into()].into()
+pub(crate) fn arguments(modes: &[&str], runtime: &Path, entry: &str) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = modes.iter().map(Into::into).collect();
+    arguments.extend(["-c".into(), BOOTSTRAP.into(), runtime.into(), entry.into()]);
+    arguments
 }
 
 impl Pipes {

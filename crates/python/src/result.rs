@@ -105,7 +105,10 @@ pub(crate) fn call_error(py: Python<'_>, failure: &Failure, diagnostics: &Diagno
 }
 
 /// Our data as dicts, lists and plain values.
-pub(crate) fn as_object<'py>(py: Python<'py>, data: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn as_object<'py>(
+    py: Python<'py>,
+    data: &impl serde::Serialize,
+) -> PyResult<Bound<'py, PyAny>> {
     let text = serde_json::to_vec(data);
     let text = text.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     decode_json(py, &text).map_err(|error| PyRuntimeError::new_err(error.to_string()))

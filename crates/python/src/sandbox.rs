@@ -177,9 +177,9 @@ impl Sandbox {
         let manifest = bundle.inner.manifest();
         let entrypoint = match &options.entrypoint {
             None => manifest.entrypoint.clone(),
-            Some(name) => name
-                .parse()
-                .map_err(|why| PyValueError::new_err(format!("entrypoint: {why}")))?,
+            Some(name) => {
+                name.parse().map_err(|why| PyValueError::new_err(format!("entrypoint: {why}")))?
+            }
         };
         let effective = Effective::new(&self.ceiling, manifest)
             .map_err(|error| bundle::raised(py, &error))?

@@ -37,6 +37,9 @@ const CONTROL_FD: i32 = 3;
 const INSTRUCTIONS_FD: i32 = 5;
 /// Where an isolate says that it is closed in.
 const REPORT_FD: i32 = 6;
+/// It says so from a number that its guest cannot have: one beyond its limit of descriptors, on
+/// which alone descriptors may be sent.
+const PAST_LIMIT: i32 = 256;
 /// The name of a zygote's process.
 const ZYGOTE_NAME: &std::ffi::CStr = c"exuvia-zygote";
 /// The status of a fork that could not be made a worker.
@@ -285,6 +288,10 @@ impl Zygote {
         // SAFETY: the host gave it to this fork for nothing else, and it is open: the placing of
         // the descriptors has just succeeded.
         let report = unsafe { BorrowedFd::borrow_raw(REPORT_FD) };
+        let Ok(report) = rustix::io::fcntl_dupfd_cloexec(report, PAST_LIMIT) else {
+            exit_now(NOT_A_WORKER)
+        };
+        let report = ManuallyDrop::new(report);
         let confined = exuvia_jail::confine(sealed, &policy);
         let (said, descriptors) = match &confined {
             Ok(confined) => {
@@ -295,7 +302,7 @@ impl Zygote {
             Err(error) => (Said::Unconfined { why: error.to_string() }, Vec::new()),
         };
         let packet = said.packet().unwrap_or_default();
-        let sent = packet::send(report, &packet, &descriptors);
+        let sent = packet::send(&*report, &packet, &descriptors);
         // They are closed below, with all others.
         std::mem::forget(confined);
         // JUSTIFICATION: what the image had open is not for guests, whoever in it owns it.

@@ -109,7 +109,11 @@ pub unsafe fn clone_to_parent(namespaces: u64) -> io::Result<Side> {
 ///
 /// # Errors
 /// `parent` is gone; as `dup3`.
-pub fn become_worker(parent: Option<u32>, name: &CStr, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+pub fn become_worker(
+    parent: Option<u32>,
+    name: &CStr,
+    descriptors: Vec<OwnedFd>,
+) -> io::Result<()> {
     let done = |result: libc::c_int| match result {
         -1 => Err(io::Error::last_os_error()),
         value => Ok(value),

@@ -112,7 +112,7 @@ impl Loaded {
         // All that can still be seen is seen before the isolate is gone.
         let wall = began.elapsed();
         let cpu = self.isolate.cpu().saturating_sub(cpu_before);
-        let (facts, files, file_bytes) = self.facts(&policy);
+        let (facts, files, file_bytes) = self.facts(&policy, shared.config.tier);
         let end = match end.and_then(|end| self.isolate.gather(&budget).map(|()| end)) {
             Ok(end) => end,
             Err(stop) => {
@@ -229,7 +229,7 @@ impl Loaded {
     }
 
     /// What is seen of the process and its files.
-    fn facts(&self, policy: &Policy) -> (Facts, Vec<(String, u64)>, u64) {
+    fn facts(&self, policy: &Policy, tier: Tier) -> (Facts, Vec<(String, u64)>, u64) {
         let vitals = Vitals::of(self.isolate.process.id()).unwrap_or_default();
         let mut facts = Facts {
             threads: vitals.threads,
@@ -240,11 +240,16 @@ impl Loaded {
         let Some(session) = session.filter(|_| policy.files.mode == FileMode::ReadWrite) else {
             return (facts, Vec::new(), 0);
         };
+        let files = exuvia_jail::session_files(session.as_fd(), MOST_FILES);
+        if tier != Tier::Full {
+            // It is a folder of the machine's own.
+            let bytes = files.iter().map(|(_, bytes)| bytes).sum();
+            return (facts, files, bytes);
+        }
         let Ok(usage) = exuvia_jail::session_usage(session.as_fd()) else {
-            return (facts, Vec::new(), 0);
+            return (facts, files, 0);
         };
         facts.full = usage.bytes >= usage.bytes_limit || usage.inodes >= usage.inodes_limit;
-        let files = exuvia_jail::session_files(session.as_fd(), MOST_FILES);
         (facts, files, usage.bytes)
     }
 }

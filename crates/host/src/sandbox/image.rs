@@ -119,8 +119,8 @@ impl Zygote {
         let [their_stdout, their_stderr, their_crash] = theirs;
         let process = nursery::spawn(Spawn {
             program: config.python.clone(),
-            // Nothing of the user's: no folder of theirs, no variables.
-            arguments: launch::arguments("-I", &config.runtime, "zygote_main"),
+            // Nothing of the user's: no folder of theirs, no variables. Nothing can be written.
+            arguments: launch::arguments(&["-I", "-B"], &config.runtime, "zygote_main"),
             working_dir: Path::new("/").into(),
             environment: environment(),
             only_these: true,
@@ -257,7 +257,6 @@ fn environment() -> Vec<(OsString, OsString)> {
         ("TMPDIR", "/session"),
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
         ("LC_ALL", "C.UTF-8"),
-        ("PYTHONDONTWRITEBYTECODE", "1"),
         ("MALLOC_ARENA_MAX", "2"),
         // Threads in the image would be missing in its forks.
         ("OPENBLAS_NUM_THREADS", "1"),

@@ -18,6 +18,7 @@ use exuvia_jail::{Denial, Listener};
 use exuvia_protocol::{Claims, Connection, Event, Hello, Limits, Load, Role, Said};
 use exuvia_sys::{Process, SharedPage, packet, stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tempfile::TempDir;
 use tokio::{
     io::Interest,
     net::{UnixStream, unix::pipe},
@@ -56,6 +57,8 @@ pub(super) struct Isolate {
     listener: Option<Denials>,
     /// Its `/session`.
     pub(super) session: Option<OwnedFd>,
+    /// The same where it is a folder of ours, which goes with the isolate.
+    pub(super) session_folder: Option<TempDir>,
     pub(super) baseline: u64,
     pub(super) taken: Taken,
     buffer: Vec<u8>,
@@ -76,6 +79,8 @@ pub(super) struct Taken {
     pub(super) output_bytes: u64,
     pub(super) denials: Vec<Denied>,
     pub(super) denied: u64,
+    /// The last signal that it sent itself and that ends a process.
+    raised: Option<i32>,
 }
 
 /// What a guest may use from now on, and who hears what it prints.
@@ -166,6 +171,7 @@ impl Ends {
             ended: [false; 2],
             listener,
             session: descriptors.next(),
+            session_folder: None,
             baseline,
             taken: Taken::default(),
             buffer: vec![0; READ],
@@ -324,7 +330,13 @@ impl Isolate {
         if let Err(stop) = self.hear_output(budget).and_then(|()| self.hear_denials()) {
             return stop;
         }
-        Stop::Died(ended)
+        match (ended, self.taken.raised) {
+            // The first process of a namespace dies of what follows.
+            (exuvia_sys::Ended::Killed(_), Some(signal)) => {
+                Stop::Died(exuvia_sys::Ended::Killed(signal))
+            }
+            (ended, _) => Stop::Died(ended),
+        }
     }
 
     /// Ends it, and says how it ended.
@@ -422,6 +434,11 @@ impl Taken {
     }
 
     fn deny(&mut self, denial: Denial) -> Result<(), Stop> {
+        // The kernel decides what becomes of it.
+        if let Some(signal) = denial.raised() {
+            self.raised = Some(signal);
+            return Ok(());
+        }
         self.denied += 1;
         let (what, path) = (denial.name.to_string(), denial.path);
         let is_full = self.denials.len() >= KEPT_DENIALS;

@@ -2,13 +2,17 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use exuvia_core::{Failure, FileMode, Files, Policy};
-use exuvia_jail::Listener;
+use exuvia_jail::{Listener, Tier};
 use exuvia_protocol::{Event, Isolate as Wanted, Limits, Load, LoadTarget, Ready};
+
+use tempfile::TempDir;
 
 use super::{
     BundleRef, Code, Job, SandboxConfig, Shared,
@@ -72,7 +76,20 @@ impl Kind {
         Self { bundle, files: policy.files, threads: policy.threads }
     }
 
-    fn wanted(&self, config: &SandboxConfig) -> Wanted {
+    /// Where there are no namespaces `/session` is a folder of ours.
+    fn folder(&self, config: &SandboxConfig) -> io::Result<Option<TempDir>> {
+        if config.tier == Tier::Full || self.files.mode == FileMode::Read {
+            return Ok(None);
+        }
+        let folder = tempfile::Builder::new().prefix("exuvia-session-").tempdir()?;
+        if rustix::process::geteuid().is_root() && config.tier != Tier::None {
+            let (user, group) = config.user;
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group))?;
+        }
+        Ok(Some(folder))
+    }
+
+    fn wanted(&self, config: &SandboxConfig, session: Option<&Path>) -> Wanted {
         Wanted {
             bundle: self.bundle.as_ref().map(|bundle| bundle.folder.clone()),
             writable: self.files.mode == FileMode::ReadWrite,
@@ -80,7 +97,7 @@ impl Kind {
             inodes: self.files.inodes,
             memory: config.policy.memory,
             threads: self.threads,
-            session: None,
+            session: session.map(|path| path.to_string_lossy().into_owned()),
             layers: config.layers.bits(),
         }
     }
@@ -198,13 +215,19 @@ pub(super) async fn make(shared: &Shared, kind: &Kind, policy: &Policy) -> Resul
     let host = |message: String| Unmade { failure: Failure::Host { message }, isolate: None };
     let limits = Limits { max_payload: config.policy.result.max(64 << 10), ..Limits::default() };
     let ends = Ends::new().map_err(|error| host(format!("no isolate can be made: {error}")))?;
-    let forked = shared.image.fork(config, &kind.wanted(config), &ends.theirs).await;
+    let folder = kind.folder(config);
+    let folder = folder.map_err(|error| host(format!("there is no room for files: {error}")))?;
+    let session = folder.as_ref().map(TempDir::path);
+    let wanted = kind.wanted(config, session);
+    let forked = shared.image.fork(config, &wanted, &ends.theirs).await;
     let process = forked.map_err(|error| host(format!("no isolate can be forked: {error}")))?;
-    let writable = (kind.files.mode == FileMode::ReadWrite).then(|| SESSION.into());
+    let writable = (kind.files.mode == FileMode::ReadWrite)
+        .then(|| session.map_or_else(|| SESSION.into(), Path::to_path_buf));
     let hears = |descriptor| Listener::new(descriptor, config.tier, writable);
     let isolate = ends.isolate(process, limits, hears).await;
     let mut isolate =
         isolate.map_err(|error| host(format!("an isolate cannot be closed in: {error}")))?;
+    isolate.session_folder = folder;
     match load(&mut isolate, kind, config, limits, policy).await {
         Ok(handlers) => {
             let resident = Vitals::of(isolate.process.id()).unwrap_or_default().peak;

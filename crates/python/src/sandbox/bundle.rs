@@ -112,9 +112,7 @@ fn data(why: &Wrong) -> Value {
             "limit": { "kind": kind.word(), "path": path, "actual": actual, "limit": limit },
         }),
         Wrong::Manifest { faults, .. } => {
-            let fault = |fault: &exuvia_bundle::Fault| {
-                json!({ "pointer": fault.pointer, "message": fault.message })
-            };
+            let fault = |fault: &exuvia_bundle::Fault| json!({ "pointer": fault.pointer, "message": fault.message });
             json!({ "faults": faults.iter().map(fault).collect::<Vec<_>>() })
         }
         _ => json!({}),

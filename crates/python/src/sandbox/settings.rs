@@ -48,7 +48,8 @@ impl Settings {
     ) -> PyResult<Self> {
         let options = Options::of(given)?;
         // A bundle may write where its manifest asks for it, unless it is said that none may.
-        let ceiling = Files { mode: options.mode.unwrap_or(FileMode::ReadWrite), ..Files::default() };
+        let ceiling =
+            Files { mode: options.mode.unwrap_or(FileMode::ReadWrite), ..Files::default() };
         let policy = options.instead_of(Policy { files: ceiling, ..Policy::default() });
         let files = Files { mode: options.mode.unwrap_or_default(), ..policy.files };
         let config = SandboxConfig {
@@ -92,7 +93,9 @@ impl Options {
         let mut options = Self::of(&given)?;
         if let Some(name) = given.optional("entrypoint")? {
             options.entrypoint = Some(name.value.extract().map_err(|_| {
-                PyTypeError::new_err("entrypoint must be text, like \"handler\" or \"main:handler\"")
+                PyTypeError::new_err(
+                    "entrypoint must be text, like \"handler\" or \"main:handler\"",
+                )
             })?);
         }
         options.within(ceiling)?;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use exuvia_core::{Codec, Copied, Failure, SHARED_FROM};
+use exuvia_core::{Codec, Copied, Failure, Resource, SHARED_FROM};
 use exuvia_protocol::{Outgoing, frame::ResultHead};
 use pyo3::{
     prelude::*,
@@ -99,8 +99,15 @@ impl Engine {
             let size = rustix::fs::fstat(memory).map_err(std::io::Error::from)?.st_size;
             length = length.saturating_add(u64::try_from(size).unwrap_or(0));
         }
+        if length <= limit {
+            return Ok(None);
+        }
+        if self.confined.get() {
+            let (resource, used) = (Resource::Result, Some(length));
+            return Ok(Some(Failure::Limit { resource, limit, used }));
+        }
         let message = format!("{length} bytes are more than the limit of {limit}");
-        Ok((length > limit).then(|| Failure::Result { path: "result".into(), message }))
+        Ok(Some(Failure::Result { path: "result".into(), message }))
     }
 
     pub(super) fn fail(&self, running: &Running, failure: &Failure) -> PyResult<()> {
