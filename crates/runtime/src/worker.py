@@ -213,7 +213,13 @@ def define(source, attribute):
         value = eval(compile(ast.Expression(last.value), file, "eval"), vars(module))
     if name == TOUCH:
         del sys.modules[name], linecache.cache[file]
-    return plan("main", "main", lambda: value)
+    if define.plan is None:
+        define.plan = plan("main", "main", lambda: None)[1:]
+    return (lambda: value, *define.plan)
+
+
+# That of code without a function, but for the function.
+define.plan = None
 
 
 def describe_handlers(plans):

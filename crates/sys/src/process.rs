@@ -235,6 +235,13 @@ impl Process {
         self.pid.as_raw_nonzero().get() as u32
     }
 
+    /// Whether the process has not ended.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::PidFd(self.pidfd.as_fd()), look), Ok(None))
+    }
+
     /// Sends a signal to the process alone. A process that is gone is not an error.
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.pidfd, signal);

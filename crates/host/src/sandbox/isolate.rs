@@ -312,10 +312,12 @@ impl Isolate {
         match self.stream.try_io(Interest::READABLE, reading) {
             Ok(0) => Ok(false),
             Ok(read) => {
+                // It has nothing to send that is no copy of ours, and ours are not without number.
+                if !std::mem::take(&mut self.came).is_empty() {
+                    return Err(Stop::Broke("it sent descriptors".into()));
+                }
                 self.connection.inbound().extend_from_slice(&self.buffer[..read]);
-                let came = std::mem::take(&mut self.came);
-                let taken = self.connection.descriptors(came);
-                taken.map_err(|error| Stop::Broke(error.to_string())).map(|()| true)
+                Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
             Err(_) => Ok(false),
@@ -337,6 +339,11 @@ impl Isolate {
             }
             (ended, _) => Stop::Died(ended),
         }
+    }
+
+    /// Whether it still runs. Who waits for its end is still told how that was.
+    pub(super) fn lives(&self) -> bool {
+        self.process.lives()
     }
 
     /// Ends it, and says how it ended.

@@ -13,10 +13,10 @@ mod stock;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use exuvia_core::{CallIds, Failure, Outcome};
@@ -30,6 +30,8 @@ pub use self::{
 use self::{image::ImageKeeper, isolate::Isolate, stock::Stock};
 use crate::config::StartError;
 
+/// How often isolates that wait are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// When who finds the queue full may come back.
 const RETRY_AFTER_MS: u64 = 1000;
 
@@ -91,6 +93,7 @@ impl Sandbox {
             closed: AtomicBool::new(false),
             config,
         });
+        tokio::spawn(watch(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 
@@ -168,6 +171,18 @@ impl Shared {
             bury(isolate).await;
         }
         self.image.stop().await;
+    }
+}
+
+/// Sheds isolates that do not rest while they wait for a call.
+async fn watch(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(shared) = shared.upgrade() else { return };
+        for isolate in shared.stock.restless() {
+            tracing::debug!(pid = isolate.process.id(), "an isolate did not rest, and is shed");
+            bury(isolate).await;
+        }
     }
 }
 

@@ -24,6 +24,9 @@ use super::{
 /// Kinds whose isolates are kept; the one that was used longest ago goes first.
 const MOST_KINDS: usize = 64;
 
+/// CPU time that an isolate may use while it waits for a call.
+const MOST_UNREST: Duration = Duration::from_millis(100);
+
 /// Where guests may write.
 const SESSION: &str = "/session";
 
@@ -48,6 +51,8 @@ pub(super) struct Loaded {
     pub(super) next_call: u64,
     /// Resident memory when it was ready, in bytes.
     pub(super) resident: u64,
+    /// CPU time that it had used when it came to wait.
+    pub(super) rested: Duration,
 }
 
 /// Isolates that wait.
@@ -129,11 +134,31 @@ impl Stock {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let shelf = shelves.get_mut(kind)?;
         shelf.used = Some(Instant::now());
-        shelf.ready.pop_front()
+        // What its bundle left running may have ended it meanwhile.
+        std::iter::from_fn(|| shelf.ready.pop_front()).find(|loaded| loaded.isolate.lives())
+    }
+
+    /// Takes those out that do not rest: what a bundle left running has no budget while nobody
+    /// calls it.
+    pub(super) fn restless(&self) -> Vec<Isolate> {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = Vec::new();
+        for shelf in shelves.values_mut() {
+            let (rest, restless) =
+                std::mem::take(&mut shelf.ready).into_iter().partition(|loaded| {
+                    let used = loaded.isolate.cpu().saturating_sub(loaded.rested);
+                    loaded.isolate.lives() && used < MOST_UNREST
+                });
+            shelf.ready = rest;
+            let restless: VecDeque<Loaded> = restless;
+            out.extend(restless.into_iter().map(|loaded| loaded.isolate));
+        }
+        out
     }
 
     /// Puts one back, or a new one in.
-    pub(super) fn put(&self, kind: &Kind, loaded: Loaded) {
+    pub(super) fn put(&self, kind: &Kind, mut loaded: Loaded) {
+        loaded.rested = loaded.isolate.cpu();
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         shelves.entry(kind.clone()).or_default().ready.push_back(loaded);
     }
@@ -233,7 +258,8 @@ pub(super) async fn make(shared: &Shared, kind: &Kind, policy: &Policy) -> Resul
             let resident = Vitals::of(isolate.process.id()).unwrap_or_default().peak;
             // Code that comes with its call gets the place after all others.
             let handler = if kind.bundle.is_some() { 0 } else { handlers };
-            Ok(Loaded { isolate, handler, handlers, calls: 0, next_call: 2, resident })
+            let rested = Duration::ZERO;
+            Ok(Loaded { isolate, handler, handlers, calls: 0, next_call: 2, resident, rested })
         }
         Err(failure) => Err(Unmade { failure, isolate: Some(Box::new(isolate)) }),
     }
