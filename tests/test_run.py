@@ -311,6 +311,9 @@ def test_source_code_is_called_or_is_the_result(exuvia: Exuvia, write: Write) ->
     assert exuvia("run", code, "--entrypoint", "other").stdout == '"other"\n'
     text = said(exuvia("run", code, "--arg", "a=1", "--arg", "b=x"), 4)
     assert "the input does not fit" in text and "b: " in text
+    for flags, exit_code, kind in ([], 4, "input"), (["--entrypoint", "nope"], 3, "load"):
+        done = exuvia("run", code, *flags, "--json")
+        assert (done.returncode, outcome(done)["failure"]["kind"]) == (exit_code, kind)
     assert "stdin cannot be both" in said(exuvia("run", "-", "--input", "-"), 2)
 
 

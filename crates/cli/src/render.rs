@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use exuvia_core::{Diagnostics, Failure, Frame, HandlerInfo, InputFault, outcome::render_frames};
+use exuvia_core::{
+    Diagnostics, Failure, Frame, HandlerInfo, InputFault, Resource, outcome::render_frames,
+};
 use exuvia_env::Environment;
 
 use crate::{
     exit::{Exit, Stop},
     targets::shown,
-    value::duration_text,
+    value::{duration_text, size_text},
 };
 
 /// Packages whose name to install is not the name to import.
@@ -129,7 +131,15 @@ fn headline(failure: &Failure, around: &Around<'_>) -> String {
         Failure::Exited { status, .. } => {
             format!("{name} ended its Python process with status {status}")
         }
-        Failure::Limit { .. } | Failure::Denied { .. } => format!("{name}: {failure}"),
+        Failure::Limit { resource, limit, .. } => {
+            let limit = match resource {
+                Resource::Cpu => duration_text(std::time::Duration::from_millis(*limit)),
+                Resource::Threads => limit.to_string(),
+                _ => size_text(*limit),
+            };
+            format!("{name} took more {} than its limit of {limit}", resource.noun())
+        }
+        Failure::Denied { .. } => format!("{name}: {failure}"),
         Failure::Load { message, .. } => match missing_module(failure) {
             Some(module) if around.asks_for(&module) => format!("there is no module {module}"),
             Some(module) => format!("the package {module} is not installed"),
@@ -367,6 +377,17 @@ mod tests {
             "spread failed with MemoryError\nwhere: weather.py:12 in spread\n\
              hint: --traceback shows how it came to this",
         );
+    }
+
+    #[test]
+    fn a_limit_is_told_as_people_write_it() {
+        for (resource, limit, expected) in [
+            (Resource::Cpu, 1500, "spread took more CPU time than its limit of 1500ms"),
+            (Resource::Memory, 128 << 20, "spread took more memory than its limit of 128MiB"),
+            (Resource::Threads, 32, "spread took more threads than its limit of 32"),
+        ] {
+            check(Failure::Limit { resource, limit, used: None }, false, 8, expected);
+        }
     }
 
     #[test]

@@ -175,7 +175,9 @@ impl Asked {
                 }
                 let effective = policy::effective(&self.settings, bundle)?;
                 notes.extend(policy::notes(bundle, &effective));
-                let store = Store::new(is_root().then_some(user.1)).map_err(|error| {
+                // With namespaces root shows the store; without, isolates have to get there.
+                let group = (is_root() && tier == Tier::Reduced).then_some(user.1);
+                let store = Store::new(group).map_err(|error| {
                     Stop::new(Exit::Internal, format!("no place for the bundle: {error}"))
                 })?;
                 (effective.policy.clone(), Some(effective), Some(store))

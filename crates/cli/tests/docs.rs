@@ -24,6 +24,17 @@ fn the_page_has_the_tables_of_the_program() {
     );
 }
 
+#[test]
+fn the_schema_of_outcomes_knows_each_kind_of_failure() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/outcome.schema.json");
+    let schema = fs::read_to_string(path).expect("the schema");
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+    assert_eq!(schema["title"], exuvia_host::sandbox::SCHEMA);
+    let kinds = schema["properties"]["failure"]["oneOf"].as_array().expect("a list");
+    let kinds: Vec<_> = kinds.iter().map(|kind| &kind["properties"]["kind"]["const"]).collect();
+    assert_eq!(kinds, exuvia_core::FailureKind::ALL.map(exuvia_core::FailureKind::word));
+}
+
 /// Invariant I5: a variable that any crate heeds is declared in the table of settings.
 #[test]
 fn every_variable_in_the_sources_is_in_the_table() {
