@@ -262,6 +262,22 @@ def test_malformed_bytes_are_refused_with_their_offset(
     assert caught.value.offset == offset
 
 
+def test_keys_that_were_made_to_be_slow_are_refused() -> None:
+    # The hash of an int is its rest by this number.
+    slow = [n * sys.hash_info.modulus for n in range(100)]
+    for value in (dict.fromkeys(slow), set(slow), {(n, 1): n for n in slow}):
+        with pytest.raises(values.MalformedError, match="too many keys have the same hash"):
+            values.loads(values.dumps(value))
+    for value in (dict.fromkeys(slow[:16]), dict.fromkeys(range(-2, 10_000)), {0.5: 1, -1: 2}):
+        assert values.loads(values.dumps(value)) == value
+
+
+def test_containers_are_not_without_number_where_pickles_are_not_read() -> None:
+    many = b"\xdd" + struct.pack(">I", 4_100_000) + b"\x90" * 4_100_000
+    with pytest.raises(values.MalformedError, match="more than 4000000 containers"):
+        values.loads(many)
+
+
 def test_a_zone_that_is_not_here_is_named() -> None:
     clock = b"\x07\xe8\x01\x01" + b"\0" * 8
     for key in [b"Mars/Olympus", b"../../etc/passwd", b"/etc/passwd", b"\0"]:

@@ -11,8 +11,7 @@ See `Host` for many functions and workers that are replaced before they hurt, `T
 function with limits of its own, and `exuvia.errors` for how calls fail. Tables and arrays cross
 through memory that both processes see; `share` puts one there once for many calls, and `Table` is
 Arrow's table without a library. `exuvia.sandbox`, imported by that name, runs code that nobody
-vouches for. The command `exuvia` (also `python -m exuvia`) serves the same
-functions over HTTP.
+vouches for. The command `exuvia` (also `python -m exuvia`) serves the same functions over HTTP.
 """
 
 from exuvia._native import (

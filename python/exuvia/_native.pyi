@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 from typing_extensions import CapsuleType
 
@@ -12,7 +12,6 @@ from exuvia.errors import CallError
 __all__ = [
     "Bundle",
     "Column",
-    "End",
     "Field",
     "MalformedError",
     "Pool",
@@ -112,9 +111,6 @@ class Results(Iterator[Any]):
         traceback: TracebackType | None = None,
     ) -> None: ...
 
-# The value, or the exception, and the outcome's document.
-End: TypeAlias = tuple[Any, CallError | None, dict[str, Any]]
-
 @final
 class Sandbox:
     # Settings and options are checked one by one, by name: they are of any type until then.
@@ -135,8 +131,13 @@ class Sandbox:
 
 @final
 class Running:
-    def wait(self, sink: Callable[[int, bytes], None]) -> End: ...
-    def advance(self, sink: Callable[[int, bytes], None]) -> End | None: ...
+    # The value, or the exception, and the outcome's document.
+    def wait(
+        self, sink: Callable[[int, bytes], None]
+    ) -> tuple[Any, CallError | None, dict[str, Any]]: ...
+    def advance(
+        self, sink: Callable[[int, bytes], None]
+    ) -> tuple[Any, CallError | None, dict[str, Any]] | None: ...
     def fileno(self) -> int: ...
     def cancel(self) -> None: ...
 

@@ -14,7 +14,7 @@ use rustix::{
 use crate::{
     error::{JailError, Step},
     fence::{self, Readable},
-    filter::rules::{Setting, policy},
+    filter::rules::{Setting, main_stack, policy},
     isolate::Layers,
     kernel,
     tier::Tier,
@@ -85,7 +85,7 @@ pub fn enter(image: &Image) -> Result<Sealed, JailError> {
         enter_namespaces(is_root, owner)?;
         view::build(image, owner)?;
         sealed.store = image.store.as_ref().map(|_| view::STORE.into());
-        sealed.filter = policy(Setting { pid: 1, mounts: true }).compile();
+        sealed.filter = policy(Setting { pid: 1, mounts: true, stack: main_stack() }).compile();
     }
     if is_root {
         become_user(owner)?;

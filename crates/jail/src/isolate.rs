@@ -19,7 +19,7 @@ use rustix::{
 use crate::{
     error::{JailError, Step},
     fence::Fence,
-    filter::rules::{Setting, policy},
+    filter::rules::{MOST_STACK, Setting, main_stack, policy},
     image::Sealed,
     kernel,
     tier::Tier,
@@ -74,8 +74,6 @@ pub struct Confined {
 const DESCRIPTORS: u64 = 256;
 /// Signals that may wait, in a user namespace of its own.
 const SIGNALS: u64 = 128;
-/// A main stack that is allowed to be larger could be used as memory that does not count.
-const MOST_STACK: u64 = 64 << 20;
 /// Address space beyond memory: libraries, stacks and heaps of threads that are only reserved. It
 /// bounds page tables, which nothing else does.
 const ADDRESSES: u64 = 16 << 30;
@@ -209,7 +207,8 @@ fn filter(sealed: &Sealed, namespaces: i32) -> Result<OwnedFd, JailError> {
         &sealed.filter
     } else {
         let pid = std::process::id();
-        own = policy(Setting { pid, mounts: sealed.tier == Tier::Full }).compile();
+        let mounts = sealed.tier == Tier::Full;
+        own = policy(Setting { pid, mounts, stack: main_stack() }).compile();
         &own
     };
     kernel::install_filter(program).step("seccomp")

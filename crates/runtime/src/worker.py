@@ -198,7 +198,8 @@ def define(source, attribute):
     module = types.ModuleType(name)
     module.__file__ = file
     sys.modules[name] = module
-    tree = ast.parse(source, file)
+    # `ast.parse` would be in the traceback of what is no Python.
+    tree = compile(source, file, "exec", ast.PyCF_ONLY_AST)
     last = tree.body[-1] if tree.body else None
     value = None
     if attribute is None and isinstance(last, ast.Expr):

@@ -5,7 +5,7 @@ Each call runs in a process of its own, made before the call was there and used 
     import exuvia.sandbox
 
     with exuvia.sandbox.Sandbox(preload=["numpy"], wall="5s", memory="256MiB") as box:
-        outcome = box.run("import numpy as np\\nnp.arange(10).sum()")
+        outcome = box.run("import numpy as np\\nint(np.arange(10).sum())")
         print(outcome.value, outcome.usage.cpu_ms)
 
 A call that fails raises nothing by itself: `Outcome.value` does, with the exceptions of

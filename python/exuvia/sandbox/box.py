@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from exuvia import _native
 from exuvia._native import Bundle
+from exuvia.errors import CallError
 from exuvia.sandbox.bundles import PackagesError, Store, search_path
 from exuvia.sandbox.outcome import Outcome
 from exuvia.sandbox.support import require
@@ -98,7 +99,7 @@ class Calls:
             begin = partial(self._begin, code, args, kwargs, awaited=True)
             begun, sink = await asyncio.to_thread(begin)
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[_native.End] = loop.create_future()
+        ended: asyncio.Future[tuple[Any, CallError | None, dict[str, Any]]] = loop.create_future()
 
         def hear() -> None:
             try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +69,14 @@ def search_path(python: str) -> list[str]:
 
 
 class Store:
-    """A folder for unpacked bundles, of this sandbox alone."""
+    """A folder for unpacked bundles, of one sandbox alone."""
 
     def __init__(self, group: int) -> None:
         self._pid = os.getpid()
-        self._home = Path(tempfile.mkdtemp(prefix="exuvia-"))
+        self._home = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        # Held as long as this process, or a fork of it, is there.
+        self._lock = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path = self._home / "bundles"
         self.path.mkdir(0o700)
         if os.geteuid() == 0:
@@ -77,13 +84,40 @@ class Store:
             for folder in (self._home, self.path):
                 os.chown(folder, -1, group)
                 folder.chmod(0o710)
+        _sweep(self._home.parent)
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
         # In a forked child it is the parent's.
-        if os.getpid() != self._pid:
+        if self._lock < 0 or os.getpid() != self._pid:
             return
-        for folder, _, _ in os.walk(self._home):
-            # What was unpacked is shut for writing.
-            Path(folder).chmod(0o700)
-        shutil.rmtree(self._home, ignore_errors=True)
+        _remove(self._home)
+        os.close(self._lock)
+        self._lock = -1
+
+
+_PREFIX = "exuvia-sandbox-"
+# Seconds after which a folder that nobody holds is nobody's: its maker was killed.
+_STALE = 600
+
+
+def _sweep(place: Path) -> None:
+    """Remove what programs of this user have left that could not do it themselves."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            known = folder.lstat()
+            is_old = time.time() - known.st_mtime > _STALE
+            if is_old and stat.S_ISDIR(known.st_mode) and known.st_uid == os.geteuid():
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(folder)
+                finally:
+                    os.close(lock)
+
+
+def _remove(home: Path) -> None:
+    for folder, _, _ in os.walk(home):
+        # What was unpacked is shut for writing.
+        Path(folder).chmod(0o700)
+    shutil.rmtree(home, ignore_errors=True)

@@ -59,6 +59,9 @@ pub(super) async fn run(
             let mut outcome = SandboxOutcome::of_none(shared, job, times, policy, unmade.failure);
             outcome.usage.on_demand = true;
             if let Some(mut isolate) = unmade.isolate {
+                if let Some(live) = &job.live {
+                    isolate.repeat(live);
+                }
                 outcome.take(std::mem::take(&mut isolate.taken));
                 tokio::spawn(super::bury(*isolate));
             }
@@ -105,6 +108,10 @@ impl Loaded {
         let cpu_before = self.isolate.cpu();
         let live = job.live.as_ref();
         let budget = Budget { policy: &policy, began, cpu_before, live };
+        // What its bundle printed when it was imported.
+        if let Some(live) = live {
+            self.isolate.repeat(live);
+        }
         let end = match self.begin(shared, job, &policy) {
             Ok(wire) => self.wait(wire, &budget).await,
             Err(stop) => Err(stop),

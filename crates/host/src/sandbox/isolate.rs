@@ -79,8 +79,6 @@ pub(super) struct Taken {
     pub(super) output_bytes: u64,
     pub(super) denials: Vec<Denied>,
     pub(super) denied: u64,
-    /// The last signal that it sent itself and that ends a process.
-    raised: Option<i32>,
 }
 
 /// What a guest may use from now on, and who hears what it prints.
@@ -135,7 +133,7 @@ impl Ends {
         self,
         process: Process,
         limits: Limits,
-        hears: impl FnOnce(OwnedFd) -> Listener,
+        hears: Option<impl FnOnce(OwnedFd) -> Listener>,
     ) -> Result<Isolate, String> {
         drop(self.theirs);
         let words = |error: io::Error| error.to_string();
@@ -157,7 +155,7 @@ impl Ends {
             _ => return Err("the isolate said what it may not say now".into()),
         };
         let mut descriptors = descriptors.into_iter();
-        let listener = descriptors.next().map(hears);
+        let listener = hears.and_then(|hears| descriptors.next().map(hears));
         let listener = listener.map(Denials::new).transpose().map_err(words)?;
         let exit = process.as_fd().try_clone_to_owned().map_err(words)?;
         Ok(Isolate {
@@ -207,7 +205,7 @@ impl Isolate {
     pub(super) async fn attend(&mut self, budget: &Budget<'_>) -> Result<Event, Stop> {
         let mut look = Instant::now();
         loop {
-            self.hear_output(budget)?;
+            self.hear_output(budget, false)?;
             if Instant::now() >= look {
                 look = self.look(budget)?;
             }
@@ -258,11 +256,15 @@ impl Isolate {
         Ok(now + left.min(soonest.max(LOOK)))
     }
 
-    /// Reads what it printed.
-    fn hear_output(&mut self, budget: &Budget<'_>) -> Result<(), Stop> {
+    /// Reads what it printed: what tokio knows of, or what is there.
+    fn hear_output(&mut self, budget: &Budget<'_>, all: bool) -> Result<(), Stop> {
         for (pipe, number) in self.output.iter().zip([0, 1]) {
             loop {
-                let read = match pipe.try_read(&mut self.buffer) {
+                let read = match all {
+                    true => rustix::io::read(pipe, &mut self.buffer[..]).map_err(io::Error::from),
+                    false => pipe.try_read(&mut self.buffer),
+                };
+                let read = match read {
                     Ok(0) => {
                         self.ended[number] = true;
                         break;
@@ -329,16 +331,10 @@ impl Isolate {
         // What it closed by itself it may still be about to leave.
         let _ = timeout(Duration::from_millis(100), self.exit.readable()).await;
         let ended = self.end().await;
-        if let Err(stop) = self.hear_output(budget).and_then(|()| self.hear_denials()) {
+        if let Err(stop) = self.hear_output(budget, true).and_then(|()| self.hear_denials()) {
             return stop;
         }
-        match (ended, self.taken.raised) {
-            // The first process of a namespace dies of what follows.
-            (exuvia_sys::Ended::Killed(_), Some(signal)) => {
-                Stop::Died(exuvia_sys::Ended::Killed(signal))
-            }
-            (ended, _) => Stop::Died(ended),
-        }
+        Stop::Died(ended)
     }
 
     /// Whether it still runs. Who waits for its end is still told how that was.
@@ -361,6 +357,15 @@ impl Isolate {
         }
     }
 
+    /// Tells what it has printed so far to who did not hear it.
+    pub(super) fn repeat(&self, live: &LiveOutput) {
+        for (printed, stream) in self.taken.printed.iter().zip([Stream::Stdout, Stream::Stderr]) {
+            if !printed.is_empty() {
+                live(stream, printed);
+            }
+        }
+    }
+
     /// Forgets what it printed and was refused.
     pub(super) fn forget(&mut self) {
         let _ = self.hear_denials();
@@ -369,7 +374,7 @@ impl Isolate {
 
     /// Takes in what is there of its output and refusals.
     pub(super) fn gather(&mut self, budget: &Budget<'_>) -> Result<(), Stop> {
-        self.hear_output(budget)?;
+        self.hear_output(budget, true)?;
         self.hear_denials()
     }
 
@@ -441,10 +446,9 @@ impl Taken {
     }
 
     fn deny(&mut self, denial: Denial) -> Result<(), Stop> {
-        // The kernel decides what becomes of it.
+        // The first process of a namespace does not die of that; any other would.
         if let Some(signal) = denial.raised() {
-            self.raised = Some(signal);
-            return Ok(());
+            return Err(Stop::Raised(signal));
         }
         self.denied += 1;
         let (what, path) = (denial.name.to_string(), denial.path);

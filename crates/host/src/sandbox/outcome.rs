@@ -85,6 +85,8 @@ pub(super) enum Stop {
     Died(Ended),
     /// The host ended it.
     Over(Failure),
+    /// It sent itself a signal that it does not catch and that ends processes.
+    Raised(i32),
     /// It broke the protocol.
     Broke(String),
 }
@@ -125,9 +127,10 @@ impl Stop {
     ) -> Failure {
         let signal = match self {
             Self::Over(failure) => return failure,
+            // Our own code in it keeps to the protocol: the guest wrote to the socket.
             Self::Broke(what) => {
-                let message = format!("the isolate broke the protocol: {what}");
-                return Failure::Host { message };
+                let what = format!("speaking to the host by itself ({what})");
+                return Failure::Denied { what, count: 1 };
             }
             Self::Died(Ended::Exited(status)) => return Failure::Exited { status, running: 1 },
             Self::Died(Ended::Unknown) => {
@@ -136,7 +139,7 @@ impl Stop {
             }
             // The first process of a namespace cannot be aborted, and dies of trying.
             Self::Died(Ended::Killed(SIGSEGV)) if report.starts_with(ABORTED) => SIGABRT,
-            Self::Died(Ended::Killed(signal)) => signal,
+            Self::Died(Ended::Killed(signal)) | Self::Raised(signal) => signal,
         };
         let last = &stderr[stderr.len().saturating_sub(LAST)..];
         if last.windows(NO_MEMORY.len()).any(|text| text == NO_MEMORY) {

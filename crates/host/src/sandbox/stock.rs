@@ -9,7 +9,7 @@ use std::{
 };
 
 use exuvia_core::{Failure, FileMode, Files, Policy};
-use exuvia_jail::{Listener, Tier};
+use exuvia_jail::{Layers, Listener, Tier};
 use exuvia_protocol::{Event, Isolate as Wanted, Limits, Load, LoadTarget, Ready};
 
 use tempfile::TempDir;
@@ -112,7 +112,7 @@ impl Kind {
             return Load { concurrency: 1, max_table: config.policy.memory, ..Load::default() };
         };
         Load {
-            search_path: vec!["/app".into()],
+            search_path: vec![bundle.place(config)],
             targets: vec![LoadTarget {
                 module: bundle.module.clone(),
                 file: None,
@@ -123,6 +123,15 @@ impl Kind {
             max_table: config.policy.memory,
             ..Load::default()
         }
+    }
+}
+
+impl BundleRef {
+    /// Where it is, for its isolate.
+    fn place(&self, config: &SandboxConfig) -> String {
+        let folder = config.store.as_ref().filter(|_| config.tier != Tier::Full);
+        let folder = folder.map(|store| store.join(&self.folder).to_string_lossy().into_owned());
+        folder.unwrap_or_else(|| "/app".into())
     }
 }
 
@@ -248,7 +257,9 @@ pub(super) async fn make(shared: &Shared, kind: &Kind, policy: &Policy) -> Resul
     let process = forked.map_err(|error| host(format!("no isolate can be forked: {error}")))?;
     let writable = (kind.files.mode == FileMode::ReadWrite)
         .then(|| session.map_or_else(|| SESSION.into(), Path::to_path_buf));
-    let hears = |descriptor| Listener::new(descriptor, config.tier, writable);
+    // Without a filter, what comes first is the session's folder already.
+    let is_heard = config.tier != Tier::None && config.layers.has(Layers::SECCOMP);
+    let hears = is_heard.then_some(|descriptor| Listener::new(descriptor, config.tier, writable));
     let isolate = ends.isolate(process, limits, hears).await;
     let mut isolate =
         isolate.map_err(|error| host(format!("an isolate cannot be closed in: {error}")))?;

@@ -28,7 +28,22 @@ pub(crate) struct Setting {
     pub(crate) pid: u32,
     /// Files outside are out of sight or on read-only mounts.
     pub(crate) mounts: bool,
+    /// From here on addresses are those of the main stack: [`main_stack`].
+    pub(crate) stack: u64,
 }
+
+/// The lowest address that the main stack of this process can come to, and of its forks; rounded
+/// down, so that the filter has few comparisons. To be asked on the main thread.
+pub(crate) fn main_stack() -> u64 {
+    let here = 0_u8;
+    let here = std::ptr::from_ref(&here).addr() as u64;
+    here.saturating_sub(MOST_STACK) & !(STACK_STEP - 1)
+}
+
+/// What a main stack may grow to.
+pub(crate) const MOST_STACK: u64 = 64 << 20;
+/// There is nothing else so near to it: the kernel leaves gigabytes free.
+const STACK_STEP: u64 = 256 << 20;
 
 /// Harmless with any arguments: they concern this process's memory, descriptors, time and threads.
 #[rustfmt::skip]
@@ -47,7 +62,7 @@ const ALLOWED: &[c_long] = &[
     SYS_nanosleep, SYS_clock_nanosleep, SYS_getitimer, SYS_setitimer, SYS_wait4, SYS_waitid,
     SYS_restart_syscall,
     // Memory, which RLIMIT_DATA counts.
-    SYS_munmap, SYS_mremap, SYS_brk, SYS_mincore, SYS_msync, SYS_mlock, SYS_munlock,
+    SYS_munmap, SYS_brk, SYS_mincore, SYS_msync, SYS_mlock, SYS_munlock,
     // Signals to itself, threads.
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigpending, SYS_rt_sigtimedwait,
     SYS_rt_sigsuspend, SYS_sigaltstack, SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_getparam,
@@ -203,13 +218,15 @@ pub(crate) fn policy(setting: Setting) -> Policy {
         let reads = writer.flags.map(|flags| Test::bits(flags, WRITING, 0));
         set(writer.number, allow(reads.map(|test| vec![test])));
     }
-    for (number, rule) in memory().into_iter().chain(processes(setting.pid)).chain(descriptors()) {
+    for (number, rule) in
+        memory(setting.stack).into_iter().chain(processes(setting.pid)).chain(descriptors())
+    {
         set(number, rule);
     }
     policy
 }
 
-fn memory() -> Vec<(c_long, Rule)> {
+fn memory(stack: u64) -> Vec<(c_long, Rule)> {
     let map =
         |kind: c_int, more: c_int| vec![Test::bits(3, (MAP_COUNTED | more) as u64, kind as u64)];
     let advise = [MADV_MERGEABLE, MADV_HWPOISON, MADV_SOFT_OFFLINE];
@@ -228,6 +245,15 @@ fn memory() -> Vec<(c_long, Rule)> {
             SYS_mprotect,
             allow([vec![Test::bits(2, !PROT_PLAIN | PROT_WRITE as u64, PROT_WRITE as u64)]]),
         ),
+        // What grows downwards does not count, and stays so where it is moved to. With no other flag
+        // a call concerns one mapping.
+        (
+            SYS_mremap,
+            allow(
+                below(0, stack)
+                    .map(|place| vec![place, Test::bits(3, !(libc::MREMAP_MAYMOVE as u64), 0)]),
+            ),
+        ),
         (SYS_madvise, refuse(advise.map(|advice| vec![Test::int(2, advice as u32)]), EPERM)),
         (SYS_futex, allow(FUTEX.map(|op| vec![Test::bits(1, u64::from(!FUTEX_FLAGS), op as u64)]))),
         (
@@ -235,6 +261,13 @@ fn memory() -> Vec<(c_long, Rule)> {
             quiet_but(MEMBARRIER.map(|command| vec![Test::int(0, command as u32)]), ENOSYS),
         ),
     ]
+}
+
+/// Tests of which one holds if an argument is below a limit, which has no low bits.
+fn below(argument: u8, limit: u64) -> impl Iterator<Item = Test> {
+    let ones = (0..u64::BITS).filter(move |bit| limit >> bit & 1 == 1);
+    // As the limit is above that bit, and 0 where the limit is 1.
+    ones.map(move |bit| Test::bits(argument, !0 << bit, limit & (!0 << bit) & !(1 << bit)))
 }
 
 /// Signals that programs end themselves by.

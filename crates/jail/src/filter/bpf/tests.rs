@@ -34,8 +34,13 @@ fn run(program: &[sock_filter], arch: u32, number: u32, arguments: &[u64; 6]) ->
     }
 }
 
+/// Where the main stack begins, as an example.
+const STACK: u64 = 0x7ffc_5000_0000;
+
 fn settings() -> impl Iterator<Item = Setting> {
-    [1, 4711].into_iter().flat_map(|pid| [true, false].map(|mounts| Setting { pid, mounts }))
+    [1, 4711]
+        .into_iter()
+        .flat_map(|pid| [true, false].map(|mounts| Setting { pid, mounts, stack: STACK }))
 }
 
 /// Arguments on which some test of the policy depends, and their neighbours.
@@ -77,7 +82,7 @@ fn the_tree_says_of_every_number_and_argument_what_the_list_says() {
 
 #[test]
 fn another_architecture_is_killed_whatever_it_calls() {
-    let program = rules::policy(Setting { pid: 1, mounts: true }).compile();
+    let program = rules::policy(Setting { pid: 1, mounts: true, stack: STACK }).compile();
     for number in 0..500 {
         for arch in [0, 0x4000_0003, !ARCHITECTURE] {
             assert_eq!(run(&program, arch, number, &[0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
@@ -96,7 +101,7 @@ fn the_program_fits_the_kernel() {
 /// What no isolate may do, whatever the arguments: never allowed by number.
 #[test]
 fn what_leaves_the_process_is_on_no_list() {
-    let policy = rules::policy(Setting { pid: 1, mounts: true });
+    let policy = rules::policy(Setting { pid: 1, mounts: true, stack: STACK });
     let all = interesting(None);
     #[rustfmt::skip]
     let never = [
@@ -125,7 +130,7 @@ fn what_leaves_the_process_is_on_no_list() {
 
 #[test]
 fn each_writer_is_asked_about_when_it_writes_and_only_then() {
-    let policy = rules::policy(Setting { pid: 1, mounts: true });
+    let policy = rules::policy(Setting { pid: 1, mounts: true, stack: STACK });
     for writer in writers::all() {
         let mut reading = [0; 6];
         assert_eq!(
@@ -182,5 +187,24 @@ proptest! {
                 policy.decide(number, &arguments).code()
             );
         }
+    }
+}
+
+#[test]
+fn the_main_stack_cannot_be_moved_and_all_that_is_below_it_can() {
+    let policy = rules::policy(Setting { pid: 1, mounts: true, stack: STACK });
+    let decide = |address: u64, flags: u64| {
+        policy.decide(libc::SYS_mremap as u32, &[address, 4096, 8192, flags, 0, 0])
+    };
+    let moves = libc::MREMAP_MAYMOVE as u64;
+    for below in [0, 4096, 0x5555_5555_0000, STACK >> 1, STACK - 4096, STACK - 1] {
+        assert_eq!(decide(below, moves), Action::Allow, "{below:x}");
+        assert_eq!(decide(below, 0), Action::Allow, "{below:x}");
+        // These may concern several mappings.
+        assert_eq!(decide(below, moves | libc::MREMAP_FIXED as u64), Action::Notify);
+        assert_eq!(decide(below, moves | libc::MREMAP_DONTUNMAP as u64), Action::Notify);
+    }
+    for there in [STACK, STACK + 1, STACK + (64 << 20), 0x7fff_ffff_f000, u64::MAX] {
+        assert_eq!(decide(there, moves), Action::Notify, "{there:x}");
     }
 }

@@ -6,6 +6,7 @@ use pyo3::{
 };
 use rmp::Marker;
 
+use super::crowd::Crowd;
 use crate::attach::Attachments;
 use crate::values::{DecodeError, DecodeOptions, MAX_DEPTH, keys::Keys, object::new};
 
@@ -32,7 +33,8 @@ pub fn decode_value_with<'py>(
     attachments: &Attachments<'_>,
 ) -> Result<Bound<'py, PyAny>, DecodeError> {
     let (keys, pickle) = (Keys::take(), options.pickle);
-    let mut decoder = Decoder { py, data: bytes, position: 0, pickle, keys, attachments };
+    let mut decoder =
+        Decoder { py, data: bytes, position: 0, pickle, containers: 0, keys, attachments };
     let object = decoder.value(0)?;
     if decoder.position < bytes.len() {
         let extra = bytes.len() - decoder.position;
@@ -41,12 +43,20 @@ pub fn decode_value_with<'py>(
     Ok(object)
 }
 
+/// Lists, dicts and the like in a value of somebody who is not trusted: an empty one is a byte, and
+/// 60 bytes of memory.
+const MAX_CONTAINERS: usize = 4_000_000;
+/// What is wrong with keys that were made to be slow.
+pub(super) const TOO_DENSE: &str = "too many keys have the same hash";
+
 pub(super) struct Decoder<'a, 'py> {
     pub(super) py: Python<'py>,
     /// The input up to the end of the extension that is being read.
     pub(super) data: &'a [u8],
     pub(super) position: usize,
     pub(super) pickle: bool,
+    /// How many lists, dicts and the like have begun.
+    containers: usize,
     pub(super) attachments: &'a Attachments<'a>,
     keys: Keys,
 }
@@ -186,10 +196,15 @@ impl<'a, 'py> Decoder<'a, 'py> {
         let depth = self.deeper(depth)?;
         self.expect(count.saturating_mul(2))?;
         let dict = new::dict(self.py)?;
+        let mut crowd = Crowd::of(count);
         for index in 0..count {
             let start = self.position;
             let key = self.key(depth)?;
             let value = self.value(depth)?;
+            // A key that has no hash is told of below.
+            if crowd.is_too_dense(&key).unwrap_or(false) {
+                return Err(DecodeError::new(TOO_DENSE, start));
+            }
             dict.set_item(&key, value).map_err(|error| {
                 DecodeError::blame(self.py, error, "this key cannot be one", start)
             })?;
@@ -237,7 +252,12 @@ impl<'a, 'py> Decoder<'a, 'py> {
         Ok(items)
     }
 
-    fn deeper(&self, depth: u32) -> Result<u32, DecodeError> {
+    fn deeper(&mut self, depth: u32) -> Result<u32, DecodeError> {
+        self.containers += 1;
+        if self.containers > MAX_CONTAINERS && !self.pickle {
+            let what = format!("a value has more than {MAX_CONTAINERS} containers");
+            return Err(self.wrong(what));
+        }
         if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(DecodeError::too_deep(self.position)) }
     }
 

@@ -7,7 +7,8 @@ use pyo3::{
 };
 
 use super::{
-    decode::{Decoded, Decoder},
+    crowd::Crowd,
+    decode::{Decoded, Decoder, TOO_DENSE},
     ext::{
         DATE, DATETIME, DECIMAL, FOLD, FRACTION, LOADS, SAFE_UUID, TIME, TIMEDELTA, TIMEZONE, UUID,
         ZONEINFO, number, zone,
@@ -109,7 +110,12 @@ impl<'a, 'py> Decoder<'a, 'py> {
 
     fn set(&mut self, depth: u32) -> Decoded<'py> {
         let set = PySet::empty(self.py)?;
-        for (index, (start, element)) in self.items(depth)?.into_iter().enumerate() {
+        let items = self.items(depth)?;
+        let mut crowd = Crowd::of(items.len());
+        for (index, (start, element)) in items.into_iter().enumerate() {
+            if crowd.is_too_dense(&element).unwrap_or(false) {
+                return Err(DecodeError::new(TOO_DENSE, start));
+            }
             set.add(element).map_err(|error| {
                 DecodeError::blame(self.py, error, "this element cannot be one", start)
             })?;

@@ -1,5 +1,6 @@
 //! The Value format: MessagePack, with the extension types of `docs/values.md`.
 
+mod crowd;
 mod decode;
 mod decode_ext;
 mod encode;
