@@ -108,7 +108,7 @@ class Battle:
         if not (names / "removable").exists():
             (names / "removable").write_text("again")
         before = (names / "target").stat()
-        told = {**facts, "image": guard.image(), "sibling": guard.sibling()}
+        told = {**facts, "image": guard.image(), "siblings": guard.siblings()}
         # Attacks know the word where it is what they look for, and must not bring it along.
         document = guard.run(attack.source(told))
         if document["status"] == "ok":

@@ -307,7 +307,7 @@ class Command:
 
     def call(self) -> None:
         """Run it to its end."""
-        done = subprocess.run(self.command, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
         check(self.function, float(done.stdout))
 
     def round(self) -> dict[str, Any]:
@@ -443,7 +443,7 @@ class Pyodide:
         if self.way == "cold":
             start = time.monotonic_ns()
             packages = "numpy" if self.said["numpy"] else "none"
-            subprocess.run([*NODE, "once", packages], check=True)
+            subprocess.run([*NODE, "once", packages], stdin=subprocess.DEVNULL, check=True)
             return {"seconds": seconds_since(start)}
         assert self.process.stdin is not None
         print(self.way, file=self.process.stdin, flush=True)

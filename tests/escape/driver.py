@@ -25,7 +25,7 @@ FILES = ("processes", "files", "network", "kernel", "memory", "leaks")
 ORDINARY = 200_001
 # Whom the isolates of root's host run as.
 NOBODY = 65534
-MEMORY = 64 << 20
+MEMORY = 32 << 20
 # No attack takes as long.
 WALL_MS = 20_000
 LAYERS = ("limits", "capabilities", "landlock", "seccomp", "user", "pid", "mounts", "ipc", "uts")
@@ -108,15 +108,14 @@ class Guard:
         """The image's process."""
         return int(self.ask(ask="status")["image"])
 
-    def sibling(self) -> int:
-        """An isolate that waits for a call."""
+    def siblings(self) -> list[int]:
+        """Isolates that wait for a call, two at least: one of them is the next call's."""
         if self.ask(ask="status")["ready"] == 0:
             # The first call says which kind is wanted.
             self.run("None")
-        wait_until("a spare", lambda: self.ask(ask="status")["ready"] > 0, 30)
+        wait_until("spares", lambda: self.ask(ask="status")["ready"] > 1, 30)
         image = self.image()
-        # It may be taken for the next call: then there is another of the same kind.
-        return next(pid for pid in children_of(self.pid) if pid != image)
+        return [pid for pid in children_of(self.pid) if pid != image]
 
 
 def program() -> Path:
@@ -135,23 +134,23 @@ def runtime(binary: Path) -> Path:
     return binary.parent / f"lib_native.{suffix}"
 
 
-def as_ordinary(command: list[str], python: Path) -> list[str]:
-    """The same as an ordinary user, who may not be able to reach this Python.
-
-    Then it is shown to it: in a mount namespace of its own, what is on the way there is replaced.
-    """
+def as_ordinary(command: list[str]) -> list[str]:
+    """The same as an ordinary user."""
     user = str(ORDINARY)
-    command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--", *command]
-    base = subprocess.run(
-        [python, "-c", "import sys; print(sys.base_prefix)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    return ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--", *command]
+
+
+def showing(python: Path, command: list[str]) -> list[str]:
+    """The same, where ordinary users can reach this Python.
+
+    Where they cannot, it is shown to them: in a mount namespace of the command's own, what is on the
+    way there is replaced.
+    """
+    asked = [python, "-c", "import sys; print(sys.base_prefix)"]
+    base = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     shut = [path for path in Path(base).parents if not path.stat().st_mode & 1]
     if not shut:
         return command
-    top = shut[-1]
     script = """
         set -e
         base=$1 top=$2; shift 2
@@ -161,11 +160,11 @@ def as_ordinary(command: list[str], python: Path) -> list[str]:
         mount --bind "$base" /mnt/base
         mount -t tmpfs -o mode=755 none "$top"
         mkdir -p "$base"
-        mount --move /mnt/base "$base" 2>/dev/null || mount --bind /mnt/base "$base"
+        mount --bind /mnt/base "$base"
         umount -l /mnt
         exec "$@"
     """
-    return ["unshare", "--mount", "sh", "-c", script, "sh", base, str(top), *command]
+    return ["unshare", "--mount", "sh", "-c", script, "sh", base, str(shut[-1]), *command]
 
 
 @contextmanager
@@ -190,8 +189,10 @@ def guarded(
         **settings,
     }
     command = [str(program()), json.dumps(config)]
-    if ordinary and os.geteuid() == 0:
-        command = as_ordinary(command, python)
+    if os.geteuid() == 0:
+        command = as_ordinary(command) if ordinary else command
+        # With a view, it is root that looks for what is in it.
+        command = showing(python, command) if ordinary or ground.tier != "full" else command
     environment = {**os.environ, "EXUVIA_ESCAPE_WORD": word}
     with subprocess.Popen(
         command,

@@ -232,15 +232,32 @@ def calls_that_are_new(facts):
 
 
 def descriptors_of_the_image(facts):
-    """Descriptors that are open, beyond those an isolate is given."""
+    """Descriptors beyond those an isolate is given, and beyond its own event loop's."""
     found = []
     for descriptor in range(6, 4096):
         try:
-            os.fstat(descriptor)
+            kind = os.fstat(descriptor).st_mode & 0o170000
         except OSError:
             continue
-        found.append(descriptor)
+        # The loop has an epoll, which has no kind, and a pair of sockets to wake it.
+        if kind and not (kind == 0o140000 and _is_own_pair(descriptor)):
+            found.append(descriptor)
     return found
+
+
+def _is_own_pair(descriptor):
+    """Whether the other end of a socket is here as well."""
+    one = socket.socket(fileno=os.dup(descriptor))
+    for other in (descriptor - 1, descriptor + 1):
+        try:
+            end = socket.socket(fileno=os.dup(other))
+            end.setblocking(False)
+            one.send(b"?")
+            if end.recv(1) == b"?":
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def closes_its_channel(facts):

@@ -35,6 +35,8 @@ const PAGE: usize = 4096;
 /// How much memory a guest may make unwritable, all in all. It does not count any more for
 /// `RLIMIT_DATA` then, whatever was written to it. Loading libraries does it, with little.
 const MOST_FROZEN: u64 = 128 << 20;
+/// How often it may lock parts of files, or give them back.
+const MOST_LOCKS: u64 = 20_000;
 
 /// A system call that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +60,18 @@ pub struct Listener {
     fd: OwnedFd,
     tier: Tier,
     writable: Option<PathBuf>,
-    /// Bytes that were made unwritable so far. Held while a call is received: two at it at once, and
-    /// one would wait for what the other took.
-    frozen: Mutex<u64>,
+    /// What the kernel does not count. Held while a call is received: two at it at once, and one would
+    /// wait for what the other took.
+    account: Mutex<Account>,
+}
+
+/// What a guest has taken of what the kernel does not count.
+#[derive(Debug, Default)]
+struct Account {
+    /// Bytes that were made unwritable.
+    frozen: u64,
+    /// Locks of files, those given back included.
+    locks: u64,
 }
 
 /// What a call is answered.
@@ -87,7 +98,7 @@ impl Listener {
     /// Of an isolate that `confine` gave this for. `writable` is the folder where it may write, as it
     /// sees it: `/session` in [`Tier::Full`].
     pub fn new(fd: OwnedFd, tier: Tier, writable: Option<PathBuf>) -> Self {
-        Self { fd, tier, writable, frozen: Mutex::new(0) }
+        Self { fd, tier, writable, account: Mutex::default() }
     }
 
     /// The listener of an isolate in [`Tier::Full`], whose `/session` is writable or not.
@@ -102,14 +113,14 @@ impl Listener {
     /// # Errors
     /// The descriptor is no listener.
     pub fn next(&self) -> io::Result<Option<Denial>> {
-        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..BATCH {
             // Without this the kernel would have us wait: it knows no listeners that do not.
             if !self.is_waited_for()? {
                 return Ok(None);
             }
             let Some(asked) = self.receive()? else { continue };
-            let (answer, denial) = self.judge(&asked, &mut frozen);
+            let (answer, denial) = self.judge(&asked, &mut account);
             self.answer(asked.id, answer)?;
             if denial.is_some() {
                 return Ok(denial);
@@ -164,13 +175,17 @@ impl Listener {
         Ok(())
     }
 
-    fn judge(&self, asked: &seccomp_notif, frozen: &mut u64) -> (Answer, Option<Denial>) {
+    fn judge(&self, asked: &seccomp_notif, account: &mut Account) -> (Answer, Option<Denial>) {
         let arguments = &asked.data.args;
-        if libc::c_long::from(asked.data.nr) == libc::SYS_mprotect {
-            if let Some(answer) = freeze(arguments, frozen) {
-                return (answer, None);
-            }
-        } else if let Some(writer) = writers::find(asked.data.nr) {
+        let counted = match libc::c_long::from(asked.data.nr) {
+            libc::SYS_mprotect => freeze(arguments, &mut account.frozen),
+            libc::SYS_fcntl => hold(arguments, &mut account.locks),
+            _ => None,
+        };
+        if let Some(answer) = counted {
+            return (answer, None);
+        }
+        if let Some(writer) = writers::find(asked.data.nr) {
             return self.judge_writer(asked, writer);
         }
         if let Some(signal) = self_inflicted(asked) {
@@ -305,6 +320,18 @@ fn freeze(arguments: &[u64; 6], frozen: &mut u64) -> Option<Answer> {
     }
     *frozen = sum;
     Some(Answer::Go)
+}
+
+/// Keeps account of locks of files, which are memory of the kernel's. None: it asks for something
+/// else.
+fn hold(arguments: &[u64; 6], locks: &mut u64) -> Option<Answer> {
+    let command = arguments[1] as i32;
+    let locking = [libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+    if !locking.contains(&command) {
+        return None;
+    }
+    *locks = locks.saturating_add(1);
+    Some(if *locks > MOST_LOCKS { Answer::Fail(libc::ENOLCK) } else { Answer::Go })
 }
 
 /// Where the path of a call is that is never allowed.

@@ -148,7 +148,7 @@ const FUTEX_FLAGS: u32 = 128 | 256;
 
 /// Commands of `fcntl`: descriptors, flags, locks, sizes of pipes read and not set, seals. None that
 /// sends signals.
-const FCNTL: [c_int; 16] = [
+const FCNTL: [c_int; 12] = [
     F_DUPFD,
     F_DUPFD_CLOEXEC,
     F_GETFD,
@@ -156,11 +156,7 @@ const FCNTL: [c_int; 16] = [
     F_GETFL,
     F_SETFL,
     F_GETLK,
-    F_SETLK,
-    F_SETLKW,
     F_OFD_GETLK,
-    F_OFD_SETLK,
-    F_OFD_SETLKW,
     F_GETPIPE_SZ,
     F_GET_SEALS,
     F_ADD_SEALS,
