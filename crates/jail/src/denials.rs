@@ -14,6 +14,7 @@ use libc::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, ResolveFlags, fstat, openat2},
     io::Errno,
 };
 
@@ -216,14 +217,14 @@ impl Listener {
                 Err(Errno::FAULT) if is_fenced => continue,
                 Err(_) => None,
             };
-            if !is_fenced || self.is_outside(asked, at, path.as_deref()) {
+            if !is_fenced || self.is_outside(asked, at, path.as_deref(), writer.flags.is_some()) {
                 return (answer, Some(denial(asked, path)));
             }
         }
         (answer, None)
     }
 
-    fn is_outside(&self, asked: &seccomp_notif, at: &At, path: Option<&str>) -> bool {
+    fn is_outside(&self, asked: &seccomp_notif, at: &At, path: Option<&str>, opens: bool) -> bool {
         let Some(path) = path else { return self.writable.is_none() };
         // Libraries look whether there are semaphores, and do without.
         if path == "/dev/null" || path.is_empty() || path.starts_with("/dev/shm/") {
@@ -238,7 +239,11 @@ impl Listener {
         }
         let whole = plain(&whole);
         let in_temporary = self.tier == Tier::Full && whole.starts_with("/tmp");
-        !(in_temporary || whole.starts_with(writable))
+        if !(in_temporary || whole.starts_with(writable)) {
+            return true;
+        }
+        // A link in it may lead out: for who opens it.
+        opens && leads_out(asked.pid, &whole, writable).unwrap_or(false)
     }
 
     /// The path a call is about.
@@ -354,6 +359,22 @@ fn base(asked: &seccomp_notif, at: &At) -> String {
         Some(fd) if fd != libc::AT_FDCWD => format!("/proc/{}/fd/{fd}", asked.pid),
         _ => format!("/proc/{}/cwd", asked.pid),
     }
+}
+
+/// Whether a path leads to another file system than that of `home`, both as a process sees them.
+fn leads_out(pid: u32, path: &Path, home: &Path) -> Result<bool, Errno> {
+    let look = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), look, Mode::empty())?;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let device = |path: &Path| -> Result<u64, Errno> {
+        Ok(fstat(openat2(&root, path, look, Mode::empty(), within)?)?.st_dev)
+    };
+    let there = match (device(path), path.parent()) {
+        // It is to be made.
+        (Err(Errno::NOENT), Some(folder)) => device(folder),
+        (there, _) => there,
+    };
+    Ok(there? != device(home)?)
 }
 
 /// Without `.` and `..`, as they are written.
