@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import threading
@@ -145,6 +146,16 @@ class Exuvia:
     def round(self) -> dict[str, Any]:
         """Give the seconds of one call as its caller sees it, and what the outcome says of it."""
         self.wait()
+        return self.once()
+
+    def row(self, count: int) -> dict[str, Any]:
+        """Give the medians of calls one right after the other."""
+        self.wait()
+        all_of_them = [self.once() for _ in range(count)]
+        return {key: statistics.median(one[key] for one in all_of_them) for key in all_of_them[0]}
+
+    def once(self) -> dict[str, Any]:
+        """Make one call."""
         start = time.monotonic_ns()
         outcome = self.calls.run(self.code, N)
         result = outcome.value
@@ -155,8 +166,8 @@ class Exuvia:
             raise SystemExit(f"error: made ahead or not: {usage.isolate}")
         if usage.isolate.fresh == self.persistent:
             raise SystemExit(f"error: fresh or not: {usage.isolate}")
-        said = {"wall": usage.wall_ms, "run": usage.run_ms, "cpu": usage.cpu_ms}
-        return {"seconds": seconds, **said, "tier": usage.isolate.tier}
+        host = usage.queued_ms + usage.wall_ms
+        return {"seconds": seconds, "host": host, "run": usage.run_ms, "cpu": usage.cpu_ms}
 
     def load(self, seconds: float, callers: int) -> dict[str, Any]:
         """Give fresh calls for a while, as many at a time as there are callers."""
@@ -186,19 +197,23 @@ class Exuvia:
         self.box.close()
 
 
+# What never ends.
+ENDLESS = {
+    "loop": "while True: pass",
+    "sleep": "import time\ntime.sleep(60)",
+    "sort": "import numpy as np\na = np.random.default_rng(1).random(1 << 22)\n"
+    "while True: np.sort(a)",
+    "threads": "import threading\nimport numpy as np\n"
+    "def work():\n    a = np.random.default_rng(1).random(1 << 20)\n"
+    "    while True: np.sort(a)\n"
+    "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+    "for thread in threads: thread.start()\n"
+    "for thread in threads: thread.join()",
+}
+
+
 class Overshoot:
     """Calls that overrun a limit, each in a fresh isolate."""
-
-    CODES = {
-        "loop": "while True: pass",
-        "sleep": "import time\ntime.sleep(60)",
-        "sort": "import numpy as np\na = np.random.default_rng(1).random(1 << 22)\n"
-        "while True: np.sort(a)",
-        "threads": "import threading\nimport numpy as np\n"
-        "def work():\n    a = np.random.default_rng(1).random(1 << 20)\n"
-        "    while True: np.sort(a)\n"
-        "for _ in range(4): threading.Thread(target=work).start()",
-    }
 
     def __init__(self) -> None:
         from exuvia import sandbox
@@ -212,7 +227,7 @@ class Overshoot:
         limits: Any = {limit: f"{millis}ms"}
         calls = self.box.with_options(**limits)
         start = time.monotonic_ns()
-        outcome = calls.run(self.CODES[code])
+        outcome = calls.run(ENDLESS[code])
         seen = seconds_since(start) * 1e3
         kind = outcome.failure.kind if outcome.failure else "ok"
         if kind != {"wall": "timeout", "cpu": "limit"}[limit]:
@@ -307,7 +322,9 @@ class Command:
 
     def call(self) -> None:
         """Run it to its end."""
-        done = subprocess.run(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
+        )
         check(self.function, float(done.stdout))
 
     def round(self) -> dict[str, Any]:
@@ -328,30 +345,36 @@ class Command:
 
 
 class Pool:
-    """A pool of `multiprocessing`; `fresh`: each process takes one call."""
+    """A pool of `multiprocessing`, whose processes take one call after the other."""
 
-    def __init__(self, function: str, method: str, *, fresh: bool = False) -> None:
+    def __init__(self, function: str, method: str) -> None:
         import peer
 
         self.function = function
         self.target = getattr(peer, function)
         self.context: Any = multiprocessing.get_context(method)
-        self.most = 1 if fresh else None
         self.pool = self.start(1)
 
     def start(self, count: int) -> Any:
         """Make a pool whose processes have imported what is called."""
         import peer
 
-        pool = self.context.Pool(count, peer.ready, maxtasksperchild=self.most)
+        pool = self.context.Pool(count, peer.ready)
         check(self.function, pool.apply(self.target, (N,)))
         return pool
 
     def round(self) -> dict[str, Any]:
         """Give the seconds of one call."""
-        # The pool looks each 100 ms for processes that ended, and makes others.
-        time.sleep(0.3 if self.most else 0)
         rest()
+        return self.once()
+
+    def row(self, count: int) -> dict[str, Any]:
+        """Give the median of calls one right after the other."""
+        rest()
+        return {"seconds": statistics.median(self.once()["seconds"] for _ in range(count))}
+
+    def once(self) -> dict[str, Any]:
+        """Make one call."""
         start = time.monotonic_ns()
         result = self.pool.apply(self.target, (N,))
         seconds = seconds_since(start)
@@ -360,10 +383,10 @@ class Pool:
 
     def crowd(self, count: int) -> dict[str, Any]:
         """Give processes that wait for a call."""
-        self.close()
-        self.pool = self.context.Pool(count, None)
         import peer
 
+        self.close()
+        self.pool = self.start(count)
         self.pool.map(peer.hold, range(count), 1)
         return {"processes": sorted(worker.pid for worker in self.pool._pool), "others": []}
 
@@ -479,7 +502,6 @@ CONTENDERS: dict[str, Callable[[str], Any]] = {
     "pyodide": Pyodide,
     "pool-fork": lambda function: Pool(function, "fork"),
     "pool-spawn": lambda function: Pool(function, "spawn"),
-    "pool-fresh": lambda function: Pool(function, "fork", fresh=True),
 }
 
 

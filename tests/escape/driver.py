@@ -47,8 +47,18 @@ class Attack:
 
     def source(self, facts: dict[str, Any]) -> str:
         """Code for an isolate: what attacks share, the file, and the call."""
-        texts = [(HERE / f"{name}.py").read_text() for name in ("kit", self.file)]
+        texts = [_alone(HERE / f"{name}.py") for name in ("kit", self.file)]
         return "\n".join([*texts, f"attempt({self.name}, {facts!r})", ""])
+
+
+def _alone(path: Path) -> str:
+    """A file without what it imports from here: that comes before it."""
+    text = path.read_text()
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ImportFrom) and node.module == "escape.kit":
+            lines[node.lineno - 1 : node.end_lineno] = []
+    return "\n".join(lines)
 
 
 def attacks() -> list[Attack]:
@@ -143,10 +153,10 @@ def as_ordinary(command: list[str]) -> list[str]:
 def showing(python: Path, command: list[str]) -> list[str]:
     """The same, where ordinary users can reach this Python.
 
-    Where they cannot, it is shown to them: in a mount namespace of the command's own, what is on the
+    Where they cannot, it is shown to them: in a mount namespace of its own, what is on the
     way there is replaced.
     """
-    asked = [python, "-c", "import sys; print(sys.base_prefix)"]
+    asked = [str(python), "-c", "import sys; print(sys.base_prefix)"]
     base = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     shut = [path for path in Path(base).parents if not path.stat().st_mode & 1]
     if not shut:

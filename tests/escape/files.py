@@ -1,5 +1,17 @@
 """Files outside the view, and what is read-only."""
 
+# mypy: ignore-errors
+# ruff: noqa: PTH101, PTH104, PTH108, PTH109, PTH110, PTH112, PTH116, PTH118, PTH123, PTH208, PTH211
+
+import ctypes
+import os
+import struct
+import sys
+import threading
+import time
+
+from escape.kit import LIBC, call
+
 
 def reads_a_secret(facts):
     """A file of its own user, of mode 0600."""
@@ -131,7 +143,7 @@ def removes_outside(facts):
 
 def writes_code(facts):
     """A module beside those that Python imports."""
-    for path in [*__import__("sys").path, "/app", "/usr/lib"]:
+    for path in [*sys.path, "/app", "/usr/lib"]:
         try:
             os.close(os.open(path + "/escaped.py", os.O_CREAT | os.O_WRONLY))
         except OSError as error:
@@ -170,7 +182,8 @@ def writes_through_a_race(facts):
     thread.start()
     before = os.stat(other)
     try:
-        for _ in range(300):
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
             descriptor = LIBC.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
             if descriptor < 0:
                 continue
@@ -205,7 +218,8 @@ def swaps_a_link_while_it_is_opened(facts):
     thread = threading.Thread(target=swap)
     thread.start()
     try:
-        for _ in range(500):
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
             try:
                 with open("swap") as file:
                     if file.read() == facts["word"]:

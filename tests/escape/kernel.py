@@ -1,5 +1,17 @@
 """System calls that make other attacks possible, each with arguments that would work."""
 
+# mypy: ignore-errors
+
+import ctypes
+import errno
+import mmap
+import os
+import socket
+import struct
+import time
+
+from escape.kit import INTEL, RefusedError, call, let, raw
+
 
 def keys(facts):
     """add_key, request_key, keyctl."""
@@ -200,8 +212,6 @@ def calls_of_another_machine(facts):
     """The 32-bit calls of this processor, which have other numbers (int 0x80)."""
     if not INTEL:
         raise RefusedError("there are none")
-    import mmap
-
     code = b"\x53\xb8\x14\x00\x00\x00\xcd\x80\x5b\xc3"
     page = mmap.mmap(-1, 4096, prot=7, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     page.write(code)

@@ -4,14 +4,12 @@ An attack is a function of `facts` (what the test tells it of the host). It give
 if it got through; to raise or to die is to be refused.
 """
 
+# mypy: ignore-errors
+
 import ctypes
 import errno
 import os
 import platform
-import socket
-import struct
-import threading
-import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
@@ -110,7 +108,11 @@ def number(name):
 def raw(number, *arguments):
     """A system call, past the C library. Raises as Python does."""
     words = [
-        ctypes.c_long(word) if isinstance(word, int) else ctypes.c_void_p() if word is None else word
+        ctypes.c_long(word)
+        if isinstance(word, int)
+        else ctypes.c_void_p()
+        if word is None
+        else word
         for word in arguments
     ]
     ctypes.set_errno(0)

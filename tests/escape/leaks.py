@@ -1,6 +1,14 @@
 """What an isolate knows of its host: variables, arguments, names, users, memory of the image."""
 
+# mypy: ignore-errors
+# ruff: noqa: PTH123
+
+import ctypes
+import os
+import socket
 import sys
+
+from escape.kit import LIBC
 
 
 def _own_memory(start, size):

@@ -1,5 +1,15 @@
 """Networks and sockets."""
 
+# mypy: ignore-errors
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+
+from escape.kit import INTEL, let, raw
+
 
 def _connects(family, kind, protocol, address):
     with socket.socket(family, kind, protocol) as opened:

@@ -1,5 +1,15 @@
 """Other processes: the host, the image, another isolate."""
 
+# mypy: ignore-errors
+# ruff: noqa: PTH101, PTH109, PTH118, PTH123, PTH208
+
+import ctypes
+import errno
+import os
+import struct
+
+from escape.kit import RefusedError, call, let
+
 
 def _each(facts, action):
     """The first other process that an action gets through to."""

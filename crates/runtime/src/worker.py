@@ -205,6 +205,8 @@ def define(source, attribute):
     if attribute is None and isinstance(last, ast.Expr):
         tree.body.pop()
     exec(compile(tree, file, "exec"), vars(module))
+    if name == TOUCH:
+        del sys.modules[name], linecache.cache[file]
     if attribute is None and callable(vars(module).get("handler")):
         attribute = "handler"
     if attribute is not None:
@@ -212,8 +214,6 @@ def define(source, attribute):
         return plan("main", name, function)
     if isinstance(last, ast.Expr):
         value = eval(compile(ast.Expression(last.value), file, "eval"), vars(module))
-    if name == TOUCH:
-        del sys.modules[name], linecache.cache[file]
     if define.plan is None:
         define.plan = plan("main", "main", lambda: None)[1:]
     return (lambda: value, *define.plan)

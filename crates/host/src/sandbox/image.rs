@@ -43,6 +43,8 @@ pub(super) struct Zygote {
     control: UnixStream,
     /// Held open, so that what it prints does not end it.
     _output: [pipe::Receiver; 2],
+    /// Answers that are still to come.
+    owed: usize,
 }
 
 /// The image of a sandbox.
@@ -134,7 +136,7 @@ impl Zygote {
         let control = StdUnixStream::from(control);
         control.set_nonblocking(true)?;
         let control = UnixStream::from_std(control)?;
-        let mut zygote = Self { process, control, _output: [stdout, stderr] };
+        let mut zygote = Self { process, control, _output: [stdout, stderr], owed: 0 };
         let warmed = timeout(config.start_timeout, zygote.warm()).await;
         let error = match warmed {
             Ok(Ok(())) => return Ok(zygote),
@@ -186,16 +188,18 @@ impl Zygote {
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         let send = || packet::send(&self.control, &packet, &borrowed);
         self.control.async_io(Interest::WRITABLE, send).await?;
-        let (packet, mut received) = timeout(FORK_TIME, self.receive())
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        match Said::read(&packet).map_err(io::Error::other)? {
-            Said::Forked { .. } => {
-                let pidfd = received.pop().ok_or_else(|| io::Error::other("no process came"))?;
-                Ok(Process::adopt(pidfd)?)
+        self.owed += 1;
+        loop {
+            let (packet, received) = timeout(FORK_TIME, self.receive())
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            self.owed -= 1;
+            let process = forked(&packet, received);
+            // Whose call was cancelled waits for no answer: what was forked for it comes first, is
+            // nobody's, and ends here.
+            if self.owed == 0 {
+                return process;
             }
-            Said::NotForked { why, .. } => Err(Refusal::Cannot(why)),
-            _ => Err(io::Error::other("the image said what it may not say now").into()),
         }
     }
 
@@ -208,6 +212,18 @@ impl Zygote {
         }
         buffer.truncate(length);
         Ok((buffer, descriptors))
+    }
+}
+
+/// What an image answers to who asks it for an isolate.
+fn forked(packet: &[u8], mut received: Vec<OwnedFd>) -> Result<Process, Refusal> {
+    match Said::read(packet).map_err(io::Error::other)? {
+        Said::Forked { .. } => {
+            let pidfd = received.pop().ok_or_else(|| io::Error::other("no process came"))?;
+            Ok(Process::adopt(pidfd)?)
+        }
+        Said::NotForked { why, .. } => Err(Refusal::Cannot(why)),
+        _ => Err(io::Error::other("the image said what it may not say now").into()),
     }
 }
 

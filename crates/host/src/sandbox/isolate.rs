@@ -10,6 +10,8 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream as StdUnixStream,
     },
+    sync::OnceLock,
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -251,8 +253,7 @@ impl Isolate {
             return Err(Stop::Over(Failure::Limit { resource: Resource::Cpu, limit, used }));
         }
         // It cannot use more than all cores until then.
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
-        let soonest = (*cpu - used) / cores.min(*threads).max(1);
+        let soonest = (*cpu - used) / cores().min(*threads).max(1);
         Ok(now + left.min(soonest.max(LOOK)))
     }
 
@@ -329,10 +330,14 @@ impl Isolate {
     /// It ended, or closed its socket, which ends it.
     async fn died(&mut self, budget: &Budget<'_>) -> Stop {
         // What it closed by itself it may still be about to leave.
-        let _ = timeout(Duration::from_millis(100), self.exit.readable()).await;
+        let is_gone = timeout(Duration::from_millis(100), self.exit.readable()).await.is_ok();
         let ended = self.end().await;
         if let Err(stop) = self.hear_output(budget, true).and_then(|()| self.hear_denials()) {
             return stop;
+        }
+        if !is_gone {
+            // How it ended is our doing.
+            return Stop::Broke("it closed its channel".into());
         }
         Stop::Died(ended)
     }
@@ -384,6 +389,12 @@ impl Isolate {
         drain_pipe(&self.crash, &mut report);
         report
     }
+}
+
+/// How many cores there are. Asking reads files of cgroups, so it is done once.
+fn cores() -> u32 {
+    static CORES: OnceLock<u32> = OnceLock::new();
+    *CORES.get_or_init(|| available_parallelism().map_or(1, |cores| cores.get() as u32))
 }
 
 /// Waits for the next refusal.

@@ -100,7 +100,9 @@ impl Sandbox {
     /// Has isolates made for calls of this kind, so that the next ones find them.
     pub async fn prepare(&self, job: &Job) {
         let kind = stock::Kind::of(job, &self.shared.config);
-        stock::fill(&self.shared, &kind).await;
+        let shared = self.shared.clone();
+        // What is ordered is made, also when nobody waits for it any more.
+        let _ = tokio::spawn(async move { stock::fill(&shared, &kind).await }).await;
     }
 
     /// Runs one call. Dropping the future ends the call and its isolate.

@@ -139,6 +139,10 @@ impl Stop {
             }
             // The first process of a namespace cannot be aborted, and dies of trying.
             Self::Died(Ended::Killed(SIGSEGV)) if report.starts_with(ABORTED) => SIGABRT,
+            // As a shell tells it: from outside, these would be nobody's but the machine's.
+            Self::Raised(signal @ (SIGKILL | SIGTERM)) => {
+                return Failure::Exited { status: 128 + signal, running: 1 };
+            }
             Self::Died(Ended::Killed(signal)) | Self::Raised(signal) => signal,
         };
         let last = &stderr[stderr.len().saturating_sub(LAST)..];
@@ -158,6 +162,8 @@ impl Stop {
 }
 
 const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 const SIGSEGV: i32 = 11;
 const SIGSYS: i32 = 31;
 /// How the report of a crash begins where it was an abort.

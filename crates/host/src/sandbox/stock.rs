@@ -49,6 +49,8 @@ pub(super) struct Loaded {
     pub(super) calls: u64,
     /// The id of its next call, for the protocol.
     pub(super) next_call: u64,
+    /// What its memory was limited to last, in bytes beyond the image's.
+    pub(super) memory: u64,
     /// Resident memory when it was ready, in bytes.
     pub(super) resident: u64,
     /// CPU time that it had used when it came to wait.
@@ -270,7 +272,9 @@ pub(super) async fn make(shared: &Shared, kind: &Kind, policy: &Policy) -> Resul
             // Code that comes with its call gets the place after all others.
             let handler = if kind.bundle.is_some() { 0 } else { handlers };
             let rested = Duration::ZERO;
-            Ok(Loaded { isolate, handler, handlers, calls: 0, next_call: 2, resident, rested })
+            let memory = config.policy.memory;
+            let (calls, next_call) = (0, 2);
+            Ok(Loaded { isolate, handler, handlers, calls, next_call, memory, resident, rested })
         }
         Err(failure) => Err(Unmade { failure, isolate: Some(Box::new(isolate)) }),
     }

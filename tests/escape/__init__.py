@@ -1,0 +1,1 @@
+"""Attacks on the sandbox, and how they are run."""
