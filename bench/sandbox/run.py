@@ -26,9 +26,10 @@ imported numpy and pandas, through `exuvia.sandbox`. The function sums an array 
 column of a frame of 100 rows. A time is what the caller sees, from before the call until the value
 is there. Each contender has a process of its own; rounds are interleaved, their order turns round
 each time, and a warm-up round is not counted; each waits for isolates that are made ahead, and
-sleeps 20 ms; "in a row" is the median of 50 calls with no pause. What takes half a second has fewer rounds. p99 is the highest where there are fewer
-than 100. "made ahead": an isolate was ready when the call came, as it is unless calls come faster
-than isolates are made. "source": the code comes with the call; a bundle is imported ahead.
+sleeps 20 ms; "in a row" is the median of 50 calls with no pause. What takes half a second has fewer
+rounds. p99 is the highest where there are fewer than 100. "made ahead": an isolate was ready when
+the call came, as it is unless calls come faster than isolates are made. "source": the code comes
+with the call; a bundle is imported ahead.
 No peer but Pyodide keeps code from the machine: `python -c` and `multiprocessing` are here for the
 price of a process. multiprocessing's parent has imported numpy, pandas and the function.
 Overshoot: how far beyond its limit of 100 ms a fresh isolate came, by the host's clocks."""
