@@ -9,6 +9,7 @@ use std::{
         unix::net::UnixStream as StdUnixStream,
     },
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -50,6 +51,8 @@ pub(super) struct Zygote {
 /// The image of a sandbox.
 pub(super) struct ImageKeeper {
     zygote: Mutex<Option<Zygote>>,
+    /// There will be no other.
+    stopped: AtomicBool,
 }
 
 // === impl ImageKeeper ===
@@ -58,7 +61,7 @@ impl ImageKeeper {
     /// Makes the image.
     pub(super) async fn start(config: &SandboxConfig) -> Result<Self, StartError> {
         let zygote = Zygote::make(config).await?;
-        Ok(Self { zygote: Mutex::new(Some(zygote)) })
+        Ok(Self { zygote: Mutex::new(Some(zygote)), stopped: AtomicBool::new(false) })
     }
 
     /// Forks an isolate that gets `descriptors`. An image that is lost is made anew, once.
@@ -69,6 +72,9 @@ impl ImageKeeper {
         descriptors: &[OwnedFd],
     ) -> io::Result<Process> {
         let mut held = self.zygote.lock().await;
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the sandbox is closed"));
+        }
         if let Some(zygote) = held.as_mut() {
             match zygote.fork(isolate, descriptors).await {
                 Ok(process) => return Ok(process),
@@ -98,7 +104,9 @@ impl ImageKeeper {
 
     /// Ends it.
     pub(super) async fn stop(&self) {
-        drop(self.zygote.lock().await.take());
+        let mut held = self.zygote.lock().await;
+        self.stopped.store(true, Ordering::Relaxed);
+        drop(held.take());
         nursery::bury_strays();
     }
 }
