@@ -23,7 +23,8 @@ def load(name):
     spec.loader.exec_module(module)
     return module
 
-worker, scan, chance, zygote = map(load, ("worker", "scan", "chance", "zygote"))
+names = ("worker", "scan", "chance", "source", "zygote")
+worker, scan, chance, _, zygote = map(load, names)
 # The runtime puts it there; no handler here asks for a table.
 worker.table_target = lambda annotation: None
 # Where a zygote has what the host gave it.

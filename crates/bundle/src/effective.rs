@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use exuvia_core::{FileMode, Files, Policy};
+use exuvia_core::{
+    FileMode, Files, Policy,
+    units::{duration_text, size_text},
+};
 use serde_json::{Value, json};
 
-use crate::{BundleError, Manifest, error::Wrong, show};
+use crate::{BundleError, Manifest, error::Wrong};
 
 /// The policy of a bundle on a host, with where each value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,8 +260,8 @@ impl Amount {
 impl std::fmt::Display for Amount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Time(time) => f.write_str(&show::duration(*time)),
-            Self::Bytes(bytes) => f.write_str(&show::size(*bytes)),
+            Self::Time(time) => f.write_str(&duration_text(*time)),
+            Self::Bytes(bytes) => f.write_str(&size_text(*bytes)),
             Self::Count(count) => write!(f, "{count}"),
             Self::Mode(FileMode::Read) => f.write_str("read"),
             Self::Mode(FileMode::ReadWrite) => f.write_str("read-write"),

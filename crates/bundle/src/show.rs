@@ -1,6 +1,6 @@
 //! Values as people read them.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 /// How many characters of a text from a bundle are shown.
 const MOST: usize = 200;
@@ -24,25 +24,6 @@ impl fmt::Display for Shown<'_> {
 /// Characters that turn the direction of the text around them.
 fn is_steering(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A size in the largest unit that keeps it whole.
-pub(crate) fn size(bytes: u64) -> String {
-    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes.trailing_zeros() >= shift && bytes > 0 {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    format!("{bytes}B")
-}
-
-/// A time as people write it.
-pub(crate) fn duration(time: Duration) -> String {
-    match time.as_micros() {
-        micros if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
-        micros if micros % 1_000 == 0 => format!("{}ms", micros / 1_000),
-        micros => format!("{micros}us"),
-    }
 }
 
 #[cfg(test)]

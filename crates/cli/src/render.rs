@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use exuvia_core::{
-    Diagnostics, Failure, Frame, HandlerInfo, InputFault, Resource, outcome::render_frames,
+    Diagnostics, Failure, Frame, HandlerInfo, InputFault, Resource,
+    outcome::render_frames,
+    units::{duration_text, size_text},
 };
 use exuvia_env::Environment;
 
 use crate::{
     exit::{Exit, Stop},
     targets::shown,
-    value::{duration_text, size_text},
 };
 
 /// Packages whose name to install is not the name to import.

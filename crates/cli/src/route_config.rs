@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use exuvia_core::{suggest, units};
+use exuvia_core::{
+    suggest,
+    units::{self, duration_text, size_text},
+};
 use exuvia_serve::RouteOptions;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::value::{duration, duration_text, size_text};
+use crate::value::duration;
 
 /// Which route is meant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, ffi::OsStr, fmt, path::PathBuf, time::Duration};
 
-use exuvia_core::{TargetSpec, spec::Source, suggest, units};
+use exuvia_core::{
+    TargetSpec,
+    spec::Source,
+    suggest,
+    units::{self, duration_text, size_text},
+};
 
 use crate::{
     render,
@@ -265,25 +270,6 @@ impl fmt::Display for Value {
                 f.write_str(&routes.iter().map(shown).collect::<Vec<_>>().join(" "))
             }
         }
-    }
-}
-
-/// A size in the largest unit that keeps it whole.
-pub(crate) fn size_text(bytes: u64) -> String {
-    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes.trailing_zeros() >= shift {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    format!("{bytes}B")
-}
-
-/// A time as people write it.
-pub(crate) fn duration_text(time: Duration) -> String {
-    match time.as_micros() {
-        micros if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
-        micros if micros % 1_000 == 0 => format!("{}ms", micros / 1_000),
-        micros => format!("{micros}us"),
     }
 }
 

@@ -9,13 +9,16 @@ use std::{
     time::Duration,
 };
 
-use exuvia_protocol::{Claims, Hello, Limits, Load};
+use exuvia_protocol::{Claims, Hello, Limits, Load, zygote::MAX_PACKET};
 use exuvia_sys::{Process, SharedPage, Spawn, packet};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     pipe::{PipeFlags, pipe_with},
 };
-use tokio::net::{UnixStream, unix::pipe};
+use tokio::{
+    io::Interest,
+    net::{UnixStream, unix::pipe},
+};
 
 use crate::{
     config::{PoolConfig, StartMethod},
@@ -161,6 +164,18 @@ pub(crate) fn arguments(modes: &[&str], runtime: &Path, entry: &str) -> Vec<OsSt
     let mut arguments: Vec<OsString> = modes.iter().map(Into::into).collect();
     arguments.extend(["-c".into(), BOOTSTRAP.into(), runtime.into(), entry.into()]);
     arguments
+}
+
+/// The next packet of a zygote.
+pub(crate) async fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut buffer = vec![0; MAX_PACKET];
+    let receive = || packet::receive(control, &mut buffer);
+    let (length, descriptors) = control.async_io(Interest::READABLE, receive).await?;
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    buffer.truncate(length);
+    Ok((buffer, descriptors))
 }
 
 impl Pipes {

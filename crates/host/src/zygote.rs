@@ -11,10 +11,7 @@ use std::{
 };
 
 use exuvia_core::Failure;
-use exuvia_protocol::{
-    Hello, ProtocolError, Report, Said,
-    zygote::{FORK, MAX_PACKET},
-};
+use exuvia_protocol::{Hello, ProtocolError, Report, Said, zygote::FORK};
 use exuvia_sys::{Process, packet};
 use tokio::{
     io::Interest,
@@ -221,13 +218,13 @@ impl Zygote {
 
     /// Hears its greeting and then what it imports, until it says something else.
     async fn warm(&mut self) -> Result<Said, StartError> {
-        let (packet, _) = self.receive().await?;
+        let (packet, _) = launch::receive(&self.control).await?;
         Hello::read_packet(&packet).map_err(|error| match error {
             ProtocolError::Version { .. } => StartError::Runtime { message: error.to_string() },
             error => StartError::Python { message: error.to_string() },
         })?;
         loop {
-            let (packet, _) = self.receive().await?;
+            let (packet, _) = launch::receive(&self.control).await?;
             match Said::read(&packet).map_err(io::Error::other)? {
                 Said::Imported(import) => {
                     let took = Duration::from_micros(import.us);
@@ -304,7 +301,7 @@ impl Zygote {
         self.control
             .async_io(Interest::WRITABLE, || packet::send(&self.control, FORK, &borrowed))
             .await?;
-        let answer = timeout_at(end, self.receive());
+        let answer = timeout_at(end, launch::receive(&self.control));
         let (packet, mut received) =
             answer.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         match Said::read(&packet).map_err(io::Error::other)? {
@@ -315,17 +312,6 @@ impl Zygote {
             Said::NotForked { why, passing } => Err(Refusal::Cannot { why, passing }),
             _ => Err(io::Error::other("the zygote said what it may not say now").into()),
         }
-    }
-
-    async fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-        let mut buffer = vec![0; MAX_PACKET];
-        let receive = || packet::receive(&self.control, &mut buffer);
-        let (length, descriptors) = self.control.async_io(Interest::READABLE, receive).await?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        buffer.truncate(length);
-        Ok((buffer, descriptors))
     }
 
     /// Sees it to its end, and says how that was.

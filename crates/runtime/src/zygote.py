@@ -20,6 +20,7 @@ import weakref
 
 from _exuvia_chance import Entropy, find_generators, reseed, ssl, trouble
 from _exuvia_scan import Scan, is_installed
+from _exuvia_source import TOUCH, define
 
 try:
     import ctypes
@@ -151,7 +152,7 @@ def rehearse(worker):
         """For the form."""
 
     for _ in range(3):
-        worker.define("None", worker.TOUCH)
+        define(worker, "None", TOUCH)
         worker.plan("module", "handler", handler)
         try:
             raise LookupError

@@ -55,11 +55,13 @@ pub fn zygote_main(py: Python<'_>) -> PyResult<()> {
     let worker = worker_module(py)?;
     convert::warm(py)?;
     plan::sources::compiler(py)?;
-    // `zygote.py` finds these two under their names.
+    // These are found under their names.
     let source = c_str!(include_str!("scan.py"));
     PyModule::from_code(py, source, c"<exuvia scan>", c"_exuvia_scan")?;
     let source = c_str!(include_str!("chance.py"));
     PyModule::from_code(py, source, c"<exuvia chance>", c"_exuvia_chance")?;
+    let source = c_str!(include_str!("source.py"));
+    PyModule::from_code(py, source, c"<exuvia source>", c"_exuvia_source")?;
     let source = c_str!(include_str!("zygote.py"));
     let python = PyModule::from_code(py, source, c"<exuvia zygote>", c"_exuvia_zygote")?;
     let zygote = Bound::new(py, Zygote::open(&worker))?;

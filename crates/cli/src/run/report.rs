@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use exuvia_bundle::{Effective, Origin};
-use exuvia_core::{Failure, FileMode, Resource};
+use exuvia_core::{
+    Failure, FileMode, Resource,
+    units::{duration_text, size_text},
+};
 use exuvia_host::sandbox::{Denied, SandboxOutcome, Usage};
 
 use super::guest::plain;
-use crate::value::{duration_text, size_text};
 
 /// Refusals that are listed.
 const LISTED: usize = 20;

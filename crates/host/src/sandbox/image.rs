@@ -13,9 +13,7 @@ use std::{
     time::Duration,
 };
 
-use exuvia_protocol::{
-    Hello, Image, Isolate, Jail, Limits, Load, ProtocolError, Said, zygote::MAX_PACKET,
-};
+use exuvia_protocol::{Hello, Image, Isolate, Jail, Limits, Load, ProtocolError, Said};
 use exuvia_sys::{Process, Spawn, packet};
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::{
@@ -162,13 +160,13 @@ impl Zygote {
     }
 
     async fn warm(&mut self) -> Result<(), StartError> {
-        let (packet, _) = self.receive().await?;
+        let (packet, _) = launch::receive(&self.control).await?;
         Hello::read_packet(&packet).map_err(|error| match error {
             ProtocolError::Version { .. } => StartError::Runtime { message: error.to_string() },
             error => StartError::Python { message: error.to_string() },
         })?;
         loop {
-            let (packet, _) = self.receive().await?;
+            let (packet, _) = launch::receive(&self.control).await?;
             match Said::read(&packet).map_err(io::Error::other)? {
                 Said::Imported(import) => tracing::debug!(item = import.item, "imported"),
                 Said::Ready(_) => return Ok(()),
@@ -198,7 +196,7 @@ impl Zygote {
         self.control.async_io(Interest::WRITABLE, send).await?;
         self.owed += 1;
         loop {
-            let (packet, received) = timeout(FORK_TIME, self.receive())
+            let (packet, received) = timeout(FORK_TIME, launch::receive(&self.control))
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             self.owed -= 1;
@@ -209,17 +207,6 @@ impl Zygote {
                 return process;
             }
         }
-    }
-
-    async fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-        let mut buffer = vec![0; MAX_PACKET];
-        let receive = || packet::receive(&self.control, &mut buffer);
-        let (length, descriptors) = self.control.async_io(Interest::READABLE, receive).await?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        buffer.truncate(length);
-        Ok((buffer, descriptors))
     }
 }
 

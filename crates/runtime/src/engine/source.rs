@@ -28,7 +28,8 @@ impl Engine {
             texts.find(|(own, _)| own == name).map(|(_, text)| text.as_str())
         };
         let Some(source) = said(about::SOURCE) else { return Ok(Ok(())) };
-        let defined = python.getattr("define")?.call1((source, said(about::ENTRYPOINT)));
+        let define = python.py().import("_exuvia_source")?.getattr("define")?;
+        let defined = define.call1((python, source, said(about::ENTRYPOINT)));
         let plan = match defined {
             Ok(plan) => plan,
             Err(error) if error.is_instance(python.py(), &python.getattr("LoadError")?) => {
